@@ -1,0 +1,46 @@
+# Python 3.11 or later, pip and make are all that has to be there.
+PYTHON ?= python3
+CONSTRAINTS := constraints/airflow-3.3.txt
+VENV := .venv
+BIN := $(VENV)/bin
+MADE := $(VENV)/.made
+
+.DEFAULT_GOAL := help
+.PHONY: help demo ui venv lint types layers test clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(MADE)  ## two nights of the cohort DAG against a local Braze
+	$(BIN)/python demo/nights.py
+
+ui: $(MADE)  ## the same in Airflow's UI, without a login
+	$(BIN)/python demo/ui.py
+
+venv: $(MADE)  ## make .venv: this package, editable, with Airflow and all tools
+
+lint: $(MADE)  ## style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(MADE)  ## static types
+	$(BIN)/mypy
+
+layers: $(MADE)  ## imports point one way
+	$(BIN)/lint-imports
+
+test: lint types layers  ## everything above, then all tests
+	$(BIN)/python -m pytest
+
+clean:  ## remove .venv, builds and caches
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Made anew, not updated: what pyproject.toml no longer names must not stay behind.
+$(MADE): pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 …")'
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable . --group dev
+	touch $@
