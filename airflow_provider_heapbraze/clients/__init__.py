@@ -1,0 +1,1 @@
+"""The two HTTP APIs, Braze and Heap. Nothing here knows Airflow or what the requests are for."""
