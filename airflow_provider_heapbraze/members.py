@@ -1,0 +1,9 @@
+"""What the author of a DAG needs to say who is in a segment, who they are in Braze, and what is too much."""
+
+from __future__ import annotations
+
+from airflow_provider_heapbraze.membership.guards import Guards
+from airflow_provider_heapbraze.membership.matching import IdentityMapping
+from airflow_provider_heapbraze.membership.members import FileMembers, SqlMembers
+
+__all__ = ["FileMembers", "Guards", "IdentityMapping", "SqlMembers"]

@@ -1,0 +1,97 @@
+"""Which rows have an answer that is not recorded yet."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from airflow_provider_heapbraze.clients.errors import UnclearAnswerError
+from airflow_provider_heapbraze.membership.entries import Settled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_heapbraze.membership.batches import Batch, Refusals
+
+FLUSH_SECONDS = 1.0
+FLUSH_BATCHES = 100
+# A few refused people are theirs to mend; many, with nobody accepted, are a wrong setting.
+REFUSED_WITHOUT_SUCCESS = 100
+
+
+class Account:
+    """Answers that have come and are not recorded yet; written by many threads, taken by one."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._lock = threading.Lock()
+        self._monotonic = monotonic
+        self._taken_at = monotonic()
+        self._answers = Settled()
+        self._acknowledged: list[tuple[int, int]] = []
+        self._batches = 0
+        self._accepted_rows = 0
+        self._refused_rows = 0
+        self._left_open = 0
+
+    def acknowledge(self, batch: Batch, refusals: Refusals) -> None:
+        """Note the rows of a batch that were accepted: all but those that the answer names."""
+        excepted = sorted({*refusals.rejected, *refusals.unsure})
+        with self._lock:
+            self._batches += 1
+            position = batch.start
+            for index in excepted:
+                if batch.start + index > position:
+                    self._acknowledged.append((position, batch.start + index))
+                position = batch.start + index + 1
+            if batch.end > position:
+                self._acknowledged.append((position, batch.end))
+            self._accepted_rows += len(batch.rows) - len(excepted)
+
+    def reject(self, rejected: dict[int, str]) -> None:
+        """Note rows that were refused for good."""
+        with self._lock:
+            self._answers.rejected.update(rejected)
+            self._refused_rows += len(rejected)
+
+    def named(self) -> None:
+        """Note that the target took its name."""
+        with self._lock:
+            self._answers.named = True
+
+    def leave_open(self, batch: Batch) -> None:
+        """Note rows whose fate no answer settled; the others go on."""
+        with self._lock:
+            self._left_open += len(batch.rows)
+
+    def check_none_left_open(self) -> None:
+        """Fail where the fate of rows is not known.
+
+        :raises UnclearAnswerError: it is not.
+        """
+        if self._left_open:
+            raise UnclearAnswerError(
+                f"Braze reported errors of no documented kind for {self._left_open} people, also when each "
+                "was sent alone. Everybody else is settled and recorded. Clear the task to try them again; "
+                "if it stays so, ask Braze's support."
+            )
+
+    @property
+    def only_refusals(self) -> bool:
+        """Tell whether so many rows were refused, and none accepted, that a setting must be wrong."""
+        with self._lock:
+            return self._refused_rows >= REFUSED_WITHOUT_SUCCESS and not self._accepted_rows
+
+    def due(self) -> bool:
+        """Tell whether it is time to record: a second, or 100 batches."""
+        with self._lock:
+            return self._batches >= FLUSH_BATCHES or self._monotonic() - self._taken_at >= FLUSH_SECONDS
+
+    def take(self) -> Settled:
+        """Hand out what has come since the last time."""
+        with self._lock:
+            answers = self._answers
+            answers.merge(Settled(acknowledged=self._acknowledged))
+            self._answers, self._acknowledged = Settled(), []
+            self._batches = 0
+            self._taken_at = self._monotonic()
+            return answers

@@ -1,0 +1,75 @@
+"""The rows of a plan, batch by batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Consecutive rows of a change set.
+
+    :param start: number of the first row.
+    :param rows: (kind, value, label, remove) per row.
+    """
+
+    start: int
+    rows: list[tuple[str, str, str, bool]] = field(repr=False)
+
+    @property
+    def end(self) -> int:
+        """Return the number after the last row."""
+        return self.start + len(self.rows)
+
+    def halves(self) -> tuple[Batch, Batch]:
+        """Split in two."""
+        middle = len(self.rows) // 2
+        return Batch(self.start, self.rows[:middle]), Batch(self.start + middle, self.rows[middle:])
+
+
+@dataclass(frozen=True)
+class Refusals:
+    """What a 2xx answer says against single rows of a batch, by their index in it.
+
+    :param rejected: index to reason: refused for good.
+    :param unsure: indexes whose fate the answer leaves open.
+    """
+
+    rejected: dict[int, str] = field(default_factory=dict)
+    unsure: frozenset[int] = frozenset()
+
+
+def read_batches(changes: Path, ranges: list[tuple[int, int]], size: int) -> Iterator[Batch]:
+    """Read the given ranges of a change set in batches of at most ``size`` rows, in order, in steps.
+
+    :param changes: a local Parquet file.
+    """
+    import pyarrow.parquet as pq
+
+    remaining = list(reversed(ranges))
+    rows: list[tuple[str, str, str, bool]] = []
+    start = position = 0
+    with pq.ParquetFile(changes) as file:
+        for part in file.iter_batches(batch_size=64 * 1024, columns=["kind", "value", "label", "remove"]):
+            part_end = position + part.num_rows
+            while remaining and remaining[-1][0] < part_end:
+                first, end = remaining.pop()
+                if end > part_end:
+                    remaining.append((part_end, end))
+                piece = part.slice(first - position, min(end, part_end) - first)
+                if rows and start + len(rows) != first:
+                    yield Batch(start, rows)
+                    rows = []
+                start = start if rows else first
+                rows.extend(zip(*(column.to_pylist() for column in piece.columns), strict=True))
+                while len(rows) >= size:
+                    yield Batch(start, rows[:size])
+                    start, rows = start + size, rows[size:]
+            position = part_end
+    if rows:
+        yield Batch(start, rows)

@@ -1,0 +1,162 @@
+"""What a ledger is made of: targets, the entries of their logs, and which rows of a plan have an answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+from uuid import uuid4
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+
+@dataclass(frozen=True)
+class Target:
+    """Whom a membership run writes to.
+
+    :param kind: ``cohort`` or ``attribute``.
+    :param place: what tells this target from every other: host, partner, cohort id or attribute.
+    """
+
+    kind: str
+    place: Mapping[str, str]
+
+    @property
+    def folder(self) -> str:
+        """Return the folder's name: readable, and different for every target."""
+        text = json.dumps([self.kind, *sorted(self.place.items())])
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", list(self.place.values())[-1])[:60]
+        return f"{self.kind}-{readable}-{digest}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A change set written down, before its first request.
+
+    :param number: the place in the log that it takes, or would take as a draft.
+    :param run_id: the run whose plan it is.
+    :param fingerprint: of the match that it was made from.
+    :param base: snapshot that it was computed from, or None where nothing was held.
+    :param held: identifiers in the base.
+    :param name: name that the cohort is to have, or None where the target has no name.
+    :param name_known: whether the target surely has this name already.
+    :param counts: the waterfall down to the plan; see :mod:`.report`.
+    :param breaches: limits that it passes.
+    """
+
+    kind: ClassVar[str] = "plan"
+
+    number: int
+    plan_id: str
+    run_id: str
+    fingerprint: str
+    base: str | None
+    held: int
+    adds: int
+    removes: int
+    forced: bool
+    name: str | None
+    name_known: bool
+    counts: dict[str, Any]
+    breaches: list[dict[str, Any]]
+    made_at: str
+
+    @property
+    def folder(self) -> str:
+        """Return the folder of the plan's files."""
+        return f"plans/{self.plan_id}"
+
+    @property
+    def changes(self) -> str:
+        """Return the file of the change set."""
+        return f"{self.folder}/changes.parquet"
+
+    @property
+    def rows(self) -> int:
+        """Return the number of changes."""
+        return self.adds + self.removes
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The moment a plan's outcome became the snapshot.
+
+    :param snapshot: what is held now, or None where nobody is.
+    :param size: identifiers in the snapshot.
+    :param name: the name that the target surely has, or None where it was never named.
+    """
+
+    kind: ClassVar[str] = "commit"
+
+    number: int
+    plan_id: str
+    run_id: str
+    fingerprint: str
+    snapshot: str | None
+    size: int
+    forced: bool
+    name: str | None
+    report: str
+    made_at: str
+
+
+Entry = Plan | Commit
+
+
+@dataclass
+class Settled:
+    """Which rows of a plan have an answer: acknowledged ranges, and rejected rows with their reasons."""
+
+    acknowledged: list[tuple[int, int]] = field(default_factory=list)
+    rejected: dict[int, str] = field(default_factory=dict)
+    named: bool = False
+
+    def merge(self, other: Settled) -> None:
+        """Take over what another record knows."""
+        self.acknowledged = _joined([*self.acknowledged, *other.acknowledged])
+        self.rejected.update(other.rejected)
+        self.named = self.named or other.named
+
+    @property
+    def acknowledged_rows(self) -> int:
+        """Return the number of rows that the other side accepted."""
+        return sum(end - start for start, end in self.acknowledged)
+
+    @property
+    def rows(self) -> int:
+        """Return the number of rows with an answer."""
+        return self.acknowledged_rows + len(self.rejected)
+
+    def open_ranges(self, rows: int) -> Iterator[tuple[int, int]]:
+        """Give the ranges of the first ``rows`` rows that have no answer."""
+        answered = _joined([*self.acknowledged, *((row, row + 1) for row in self.rejected)])
+        position = 0
+        for start, end in answered:
+            if start > position:
+                yield position, start
+            position = max(position, end)
+        if position < rows:
+            yield position, rows
+
+    def __bool__(self) -> bool:
+        return bool(self.acknowledged or self.rejected or self.named)
+
+
+def new_plan_id(number: int) -> str:
+    """Return an id for a plan that would take this place."""
+    return f"{number:08d}-{uuid4().hex[:12]}"
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Sort ranges and join those that touch."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+        else:
+            joined.append((start, end))
+    return joined

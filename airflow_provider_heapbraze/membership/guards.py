@@ -1,0 +1,139 @@
+"""Limits that stop a plan before anything is sent."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_provider_heapbraze.clients.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+
+@dataclass
+class Guards:
+    """What a plan may do without a person looking at it.
+
+    :param max_removed_share: largest share of the people held now that may be removed, 0 to 1.
+    :param max_removed: largest number of people that may be removed.
+    :param max_added_share: largest number of people added, as a share of the people held now; not checked
+        on a first import, where nobody is held yet.
+    :param allow_empty: whether an empty segment may empty the other side. Where it may, the two limits on
+        removals do not apply to it.
+    :param min_match_rate: smallest share of members that must be matched, 0 to 1.
+    """
+
+    template_fields: ClassVar[Sequence[str]] = (
+        "max_removed_share",
+        "max_removed",
+        "max_added_share",
+        "allow_empty",
+        "min_match_rate",
+    )
+
+    max_removed_share: float | None = 0.2
+    max_removed: int | None = None
+    max_added_share: float | None = None
+    allow_empty: bool = False
+    min_match_rate: float = 0.0
+
+    def breaches(self, change: ChangeCounts) -> list[Breach]:
+        """Name every limit that the change passes.
+
+        :raises ConfigurationError: a limit is not a number in its range.
+        """
+        return list(self._breaches(change))
+
+    def _breaches(self, change: ChangeCounts) -> Iterator[Breach]:
+        match_rate = _number("min_match_rate", self.min_match_rate)
+        if change.members and match_rate is not None and change.match_rate < match_rate:
+            yield Breach(
+                "min_match_rate", round(change.match_rate, 4), match_rate, "of the members are matched"
+            )
+        if change.wanted == 0 and change.held:
+            if not _flag("allow_empty", self.allow_empty):
+                yield Breach("allow_empty", change.held, 0, "people would be removed: the segment is empty")
+        else:
+            yield from self._removal_breaches(change)
+        share = _number("max_added_share", self.max_added_share)
+        if share is not None and change.held and change.adds > share * change.held:
+            added = round(change.adds / change.held, 4)
+            yield Breach("max_added_share", added, share, "of the people held would be added")
+
+    def _removal_breaches(self, change: ChangeCounts) -> Iterator[Breach]:
+        share = _number("max_removed_share", self.max_removed_share)
+        if share is not None and change.removes > share * change.held:
+            removed = round(change.removes / change.held, 4)
+            yield Breach("max_removed_share", removed, share, "of the people held would be removed")
+        count = _number("max_removed", self.max_removed)
+        if count is not None and change.removes > count:
+            yield Breach("max_removed", change.removes, count, "people would be removed")
+
+
+@dataclass(frozen=True)
+class ChangeCounts:
+    """What the guards look at.
+
+    :param members: rows that the source gave.
+    :param match_rate: share of them that have an identifier, duplicates included.
+    :param wanted: identifiers that are to be held afterwards.
+    :param held: identifiers that are, or may be, held now.
+    """
+
+    members: int
+    match_rate: float
+    wanted: int
+    held: int
+    adds: int
+    removes: int
+
+
+@dataclass(frozen=True)
+class Breach:
+    """One limit that a plan passes.
+
+    :param guard: the parameter of :class:`Guards`.
+    :param value: what the plan would do.
+    :param limit: what the guard allows.
+    """
+
+    guard: str
+    value: float
+    limit: float
+    meaning: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the breach as small JSON."""
+        return asdict(self)
+
+
+def describe(breaches: Sequence[Mapping[str, Any]]) -> str:
+    """Say what was breached and which parameter allows it once."""
+    return "; ".join(
+        f"{b['value']:g} {b['meaning']} (limit {b['limit']:g}; to allow it once, clear the task with "
+        f"Guards({b['guard']}={'True' if b['guard'] == 'allow_empty' else format(b['value'], 'g')}))"
+        for b in breaches
+    )
+
+
+def _number(name: str, value: Any) -> float | None:
+    """Take a limit as it may come from a rendered template."""
+    if value is None or value in ("", "None"):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not number >= 0:
+        raise ConfigurationError(f"Guards: {name} must be a number of at least 0. Nothing was sent.")
+    return number
+
+
+def _flag(name: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text not in {"true", "false"}:
+        raise ConfigurationError(f"Guards: {name} must be true or false. Nothing was sent.")
+    return text == "true"

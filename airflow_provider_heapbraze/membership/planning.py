@@ -1,0 +1,303 @@
+"""From what is held and what is wanted to a change set that is written down.
+
+With S' = what surely is held, U = changes of an unfinished plan that have no answer, and W = the wanted set::
+
+    adds    = (W - S') + (W and U)
+    removes = (S' - W) + (U - W)
+
+So whatever an unfinished plan may have done is asserted again, its removals included: one of them may be of
+somebody whom an earlier unfinished plan added, and who is in no snapshot. Nobody is removed whom we did not
+add.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_heapbraze import storage
+from airflow_provider_heapbraze.membership.entries import Commit, Plan, Settled, new_plan_id
+from airflow_provider_heapbraze.membership.guards import ChangeCounts
+from airflow_provider_heapbraze.membership.tables import workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from airflow_provider_heapbraze.membership.entries import Entry
+    from airflow_provider_heapbraze.membership.guards import Guards
+    from airflow_provider_heapbraze.membership.ledger import TargetLedger
+    from airflow_provider_heapbraze.membership.matching import MatchResult
+    from airflow_provider_heapbraze.membership.tables import Workspace
+
+KEY = "kind, value, label"
+ON_KEY = "(a.kind = b.kind AND a.value = b.value AND a.label = b.label)"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run asks for.
+
+    :param run_id: who asks; the same run coming back goes on with its own plan.
+    :param match: whom the other side is to hold.
+    :param match_folder: where the match's files are.
+    :param kinds: kinds of identifiers that the delivery can send.
+    :param name: name that the target is to have, or None where it has no name. A cohort that never had a
+        member gets none: nothing is made for nobody.
+    :param force_full: assert everybody again.
+    :param made_at: ISO 8601, UTC.
+    """
+
+    run_id: str
+    match: MatchResult
+    match_folder: Path
+    kinds: Sequence[str]
+    name: str | None
+    guards: Guards
+    force_full: bool
+    made_at: str
+
+
+def own_open_plan(last: Entry | None, request: Request) -> Plan | None:
+    """Return the open plan that this very run left behind, if it still fits what is asked for."""
+    if (
+        isinstance(last, Plan)
+        and last.run_id == request.run_id
+        and last.fingerprint == request.match.fingerprint
+        and last.name == request.name
+    ):
+        return last
+    return None
+
+
+def make_plan(ledger: TargetLedger, last: Entry | None, request: Request) -> Plan:
+    """Compute the change set and write it down as a draft; nothing is sent and no place is taken.
+
+    :raises LedgerDamagedError: a file of the ledger does not hold what the log says.
+    :raises ConfigurationError: a guard's limit is no number in its range.
+    """
+    plan_id = new_plan_id(last.number + 1 if last else 1)
+    ledger.describe_target()
+    with workspace() as space:
+        held = _load_held(space, ledger, last)
+        space.load("matched", request.match_folder / "identifiers.parquet")
+        _wanted(space, request.kinds)
+        base = _base(space, ledger, last, plan_id)
+        _changes(space, forced=_forced(last, request))
+        changes = space.folder / "changes.parquet"
+        space.write(
+            f"SELECT {KEY}, remove FROM change WHERE NOT remove "
+            f"UNION ALL SELECT {KEY}, remove FROM change WHERE remove",
+            changes,
+        )
+        counts = _counts(space, request, held)
+        plan = Plan(
+            number=last.number + 1 if last else 1,
+            plan_id=plan_id,
+            run_id=request.run_id,
+            fingerprint=request.match.fingerprint,
+            base=base,
+            held=held,
+            adds=counts["adds"],
+            removes=counts["removes"],
+            forced=_forced(last, request),
+            name=request.name if last or counts["wanted"] else None,
+            name_known=_surely_named(ledger, last) == request.name,
+            counts=counts,
+            breaches=[],
+            made_at=request.made_at,
+        )
+        breaches = request.guards.breaches(_change_counts(space, plan, request.match))
+        plan = replace(plan, breaches=[breach.as_dict() for breach in breaches])
+        storage.write_whole(ledger.path(plan.changes), changes)
+    ledger.draft(plan)
+    return plan
+
+
+def write_snapshot(ledger: TargetLedger, plan: Plan, settled: Settled) -> tuple[str | None, int]:
+    """Write down what is held once a plan is done.
+
+    :returns: the snapshot's name, None where nobody is held; and its size.
+    :raises LedgerDamagedError: a file of the ledger does not hold what the log says.
+    """
+    if not settled.acknowledged:
+        return plan.base, plan.held
+    with workspace() as space:
+        size = _load_held_after(space, ledger, plan, settled)
+        name = f"snapshots/{plan.number:08d}.parquet" if size else None
+        if name:
+            _write_held(space, ledger, name)
+    return name, size
+
+
+def write_rejected(ledger: TargetLedger, plan: Plan, settled: Settled) -> str | None:
+    """Keep the rejected rows of a plan aside, with their reasons.
+
+    :returns: the file's name, or None where no row was rejected.
+    """
+    if not settled.rejected:
+        return None
+    name = f"{plan.folder}/rejected.parquet"
+    with workspace() as space:
+        _load_changes(space, ledger, plan)
+        _load_refused(space, settled)
+        rejected = space.folder / "rejected.parquet"
+        space.write(
+            f"SELECT {KEY}, remove, reason FROM planned JOIN refused ON file_row_number = row",
+            rejected,
+        )
+        storage.write_whole(ledger.path(name), rejected)
+    return name
+
+
+def _forced(last: Entry | None, request: Request) -> bool:
+    """Tell whether everybody is to be asserted again: not twice by the same run."""
+    finished = isinstance(last, Commit) and last.forced and last.run_id == request.run_id
+    return request.force_full and not finished
+
+
+def _surely_named(ledger: TargetLedger, last: Entry | None) -> str | None:
+    """Return the name that the target surely has; an unanswered request may have given it another."""
+    if isinstance(last, Commit):
+        return last.name
+    if isinstance(last, Plan) and (last.name_known or ledger.settled(last.plan_id).named):
+        return last.name
+    return None
+
+
+def _load_held(space: Workspace, ledger: TargetLedger, last: Entry | None) -> int:
+    """Make the views ``held`` (S') and ``unanswered`` (U)."""
+    space.sql(f"CREATE TABLE unanswered AS SELECT {_NOBODY} WHERE false")
+    if last is None:
+        space.sql(f"CREATE VIEW held AS SELECT {_NOBODY} WHERE false")
+        return 0
+    if isinstance(last, Commit):
+        return _load_snapshot(space, ledger, last.snapshot, last.size, "held")
+    settled = ledger.settled(last.plan_id)
+    size = _load_held_after(space, ledger, last, settled)
+    _load_refused(space, settled)
+    space.sql(
+        f"INSERT INTO unanswered SELECT {KEY} FROM planned "
+        "WHERE file_row_number NOT IN (SELECT row FROM refused) "
+        "AND file_row_number NOT IN (SELECT file_row_number FROM acknowledged)"
+    )
+    return size
+
+
+_NOBODY = "''::VARCHAR AS kind, ''::VARCHAR AS value, ''::VARCHAR AS label"
+
+
+def _load_snapshot(space: Workspace, ledger: TargetLedger, snapshot: str | None, size: int, view: str) -> int:
+    if snapshot is None:
+        space.sql(f"CREATE VIEW {view} AS SELECT {_NOBODY} WHERE false")
+        return 0
+    if not space.load(view, ledger.path(snapshot), rows=size):
+        raise ledger.damaged(snapshot)
+    return size
+
+
+def _load_changes(space: Workspace, ledger: TargetLedger, plan: Plan) -> None:
+    if not space.load("planned", ledger.path(plan.changes), rows=plan.rows):
+        raise ledger.damaged(plan.changes)
+
+
+def _load_refused(space: Workspace, settled: Settled) -> None:
+    space.rows(
+        "refused",
+        "row BIGINT, reason VARCHAR",
+        {"row": list(settled.rejected), "reason": list(settled.rejected.values())},
+    )
+
+
+def _load_held_after(space: Workspace, ledger: TargetLedger, plan: Plan, settled: Settled) -> int:
+    """Make the table ``held``: the plan's base with its acknowledged changes; and ``acknowledged``."""
+    _load_snapshot(space, ledger, plan.base, plan.held, "base")
+    _load_changes(space, ledger, plan)
+    space.rows(
+        "answered",
+        "start BIGINT, stop BIGINT",
+        {"start": [s for s, _ in settled.acknowledged], "stop": [e for _, e in settled.acknowledged]},
+    )
+    space.sql(
+        "CREATE TABLE acknowledged AS SELECT planned.* FROM planned ASOF JOIN answered "
+        "ON planned.file_row_number >= answered.start WHERE planned.file_row_number < answered.stop"
+    )
+    space.sql(
+        f"CREATE TABLE held AS SELECT {KEY} FROM base a "
+        f"WHERE NOT EXISTS (SELECT 1 FROM acknowledged b WHERE b.remove AND {ON_KEY}) "
+        f"UNION ALL SELECT {KEY} FROM acknowledged a WHERE NOT a.remove "
+        f"AND NOT EXISTS (SELECT 1 FROM base b WHERE {ON_KEY})"
+    )
+    return space.count("held")
+
+
+def _write_held(space: Workspace, ledger: TargetLedger, name: str) -> None:
+    local = space.folder / "held.parquet"
+    space.write(f"SELECT {KEY} FROM held", local)
+    storage.write_whole(ledger.path(name), local)
+
+
+def _base(space: Workspace, ledger: TargetLedger, last: Entry | None, plan_id: str) -> str | None:
+    """Name the snapshot that the plan starts from; after an unfinished plan it is a new one."""
+    if last is None:
+        return None
+    if isinstance(last, Commit):
+        return last.snapshot
+    if not space.count("held"):
+        return None
+    name = f"plans/{plan_id}/base.parquet"
+    _write_held(space, ledger, name)
+    return name
+
+
+def _wanted(space: Workspace, kinds: Sequence[str]) -> None:
+    known = ", ".join(f"'{kind}'" for kind in kinds)
+    space.sql(f"CREATE VIEW wanted AS SELECT {KEY} FROM matched WHERE kind IN ({known})")
+
+
+def _changes(space: Workspace, *, forced: bool) -> None:
+    """Make the table ``change`` by the formulas above."""
+    asserted = "true" if forced else "b.kind IS NULL"
+    space.sql(
+        "CREATE TABLE change AS SELECT "
+        "coalesce(a.kind, b.kind) AS kind, coalesce(a.value, b.value) AS value, "
+        "coalesce(a.label, b.label) AS label, a.kind IS NULL AS remove "
+        f"FROM wanted a FULL JOIN held b ON {ON_KEY} WHERE a.kind IS NULL OR {asserted}"
+    )
+    wanted = f"EXISTS (SELECT 1 FROM wanted b WHERE {ON_KEY})"
+    changing = f"EXISTS (SELECT 1 FROM change b WHERE {ON_KEY})"
+    space.sql(f"INSERT INTO change SELECT {KEY}, NOT {wanted} FROM unanswered a WHERE NOT {changing}")
+
+
+def _counts(space: Workspace, request: Request, held: int) -> dict[str, Any]:
+    """Count the waterfall from the members down to the plan."""
+    removes = space.count("change WHERE remove")
+    adds = space.count("change WHERE NOT remove")
+    wanted = space.count("wanted")
+    counts = request.match.counts
+    return {
+        "members": counts["members"],
+        "unmatched": counts["unmatched"],
+        "duplicates": counts["duplicates"],
+        "matched": counts["matched"],
+        "undeliverable": counts["matched"] - wanted,
+        "wanted": wanted,
+        "held": held,
+        "unchanged": wanted - adds,
+        "adds": adds,
+        "removes": removes,
+    }
+
+
+def _change_counts(space: Workspace, plan: Plan, match: MatchResult) -> ChangeCounts:
+    maybe_held = space.count(f"unanswered a WHERE NOT EXISTS (SELECT 1 FROM held b WHERE {ON_KEY})")
+    members = match.counts["members"]
+    unmatched = sum(match.counts["unmatched"].values())
+    return ChangeCounts(
+        members=members,
+        match_rate=(members - unmatched) / members if members else 1.0,
+        wanted=plan.counts["wanted"],
+        held=plan.held + maybe_held,
+        adds=space.count(f"change a WHERE NOT remove AND NOT EXISTS (SELECT 1 FROM held b WHERE {ON_KEY})"),
+        removes=plan.removes,
+    )

@@ -1,0 +1,100 @@
+"""The two ways that membership reaches Braze: a partner cohort, and a custom attribute."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_heapbraze.clients.braze import CohortChange
+from airflow_provider_heapbraze.membership.batches import Refusals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from airflow_provider_heapbraze.clients.braze import BrazeClient
+    from airflow_provider_heapbraze.clients.concurrency import AdaptiveConcurrency
+    from airflow_provider_heapbraze.membership.batches import Batch
+
+COHORT_KINDS = ("external_id", "alias", "device_id")
+# Braze: User track: an object is found by external id or alias; it takes no device id.
+ATTRIBUTE_KINDS = ("external_id", "alias")
+
+
+class CohortSender:
+    """Membership as a partner cohort (Braze: Partner cohort import).
+
+    :param client: with a partner key and a data import key.
+    :param cohort_id: the cohort's id, ours to choose and never to change.
+    """
+
+    rows_per_request = 1000  # external ids, device ids and aliases together
+
+    def __init__(self, client: BrazeClient, cohort_id: str) -> None:
+        self._client = client
+        self._cohort_id = cohort_id
+
+    def name(self, name: str, *, check: Callable[[], None]) -> None:
+        """Create the cohort, or rename it."""
+        self._client.name_cohort(self._cohort_id, name, datetime.now(UTC), check=check)
+
+    def send(self, batch: Batch, *, lane: AdaptiveConcurrency, check: Callable[[], None]) -> Refusals:
+        """Send one batch: those who enter, then those who leave; an empty side is left out."""
+        changes = [
+            _cohort_change((row for row in batch.rows if row[3] is leaving), should_remove=leaving)
+            for leaving in (False, True)
+            if any(row[3] is leaving for row in batch.rows)
+        ]
+        self._client.change_cohort(self._cohort_id, changes, lane=lane, check=check)
+        return Refusals()
+
+    def interrupt(self) -> None:
+        """End every wait of every request at once."""
+        self._client.interrupt()
+
+
+class AttributeSender:
+    """Membership as a boolean custom attribute (Braze: User track); leaving writes false.
+
+    :param client: with a REST API key that has ``users.track``.
+    :param attribute: the attribute's name.
+    """
+
+    def __init__(self, client: BrazeClient, attribute: str) -> None:
+        self._client = client
+        self._attribute = attribute
+        self.rows_per_request = client.limits.attributes_per_request
+
+    def name(self, name: str, *, check: Callable[[], None]) -> None:
+        """Do nothing: an attribute has no name beside its own."""
+
+    def send(self, batch: Batch, *, lane: AdaptiveConcurrency, check: Callable[[], None]) -> Refusals:
+        """Send one batch; the answer tells of single rows that were refused."""
+        result = self._client.set_attributes(
+            [self._object(row) for row in batch.rows], lane=lane, check=check
+        )
+        return Refusals(rejected=result.rejected, unsure=result.unsure)
+
+    def interrupt(self) -> None:
+        """End every wait of every request at once."""
+        self._client.interrupt()
+
+    def _object(self, row: tuple[str, str, str, bool]) -> dict[str, Any]:
+        kind, value, label, leaving = row
+        person: dict[str, Any] = (
+            {"external_id": value}
+            if kind == "external_id"
+            else {"user_alias": {"alias_name": value, "alias_label": label}}
+        )
+        return {**person, self._attribute: not leaving}
+
+
+def _cohort_change(rows: Iterable[tuple[str, str, str, bool]], *, should_remove: bool) -> CohortChange:
+    change = CohortChange(user_ids=[], device_ids=[], aliases=[], should_remove=should_remove)
+    for kind, value, label, _ in rows:
+        if kind == "external_id":
+            change.user_ids.append(value)
+        elif kind == "device_id":
+            change.device_ids.append(value)
+        else:
+            change.aliases.append((value, label))
+    return change

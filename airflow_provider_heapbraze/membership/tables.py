@@ -1,0 +1,90 @@
+"""Set work on tables larger than memory: DuckDB in a folder of its own."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_heapbraze import storage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from duckdb import DuckDBPyConnection
+
+# Nothing is downloaded at run time: Parquet, JSON and CSV are part of DuckDB's wheel.
+SETTINGS = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+
+
+class Workspace:
+    """A DuckDB connection and a folder on the local disk, both gone when the work is done.
+
+    :param connection: an open connection.
+    :param folder: for files on their way to or from the ledger.
+    """
+
+    def __init__(self, connection: DuckDBPyConnection, folder: Path) -> None:
+        self.connection = connection
+        self.folder = folder
+
+    def sql(self, statement: str) -> None:
+        """Carry out a statement."""
+        self.connection.execute(statement).fetchall()
+
+    def count(self, source: str) -> int:
+        """Count the rows of ``SELECT … FROM source``."""
+        return int(self.ask(f"SELECT count(*) FROM {source}")[0][0])
+
+    def ask(self, query: str) -> list[Any]:
+        """Return the rows of a query that has few; all of them, since DuckDB goes on only then."""
+        return self.connection.execute(query).fetchall()
+
+    def load(self, view: str, path: Path, *, rows: int | None = None) -> bool:
+        """Make a view of a Parquet file, with the rows' numbers as ``file_row_number``.
+
+        :param rows: how many rows the file must have.
+        :returns: False where the file is missing, damaged or has another number of rows.
+        """
+        import duckdb
+
+        try:
+            file = str(storage.fetched(path, self.folder)).replace("'", "''")
+            self.sql(f"CREATE VIEW {view} AS SELECT * FROM read_parquet('{file}', file_row_number = true)")
+            return rows is None or self.count(view) == rows
+        except (duckdb.Error, OSError):
+            return False
+
+    def rows(self, table: str, schema: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Make a table of rows that are in memory.
+
+        :param schema: the columns with their types, in the order of ``columns``.
+        """
+        import pyarrow as pa
+
+        self.sql(f"CREATE TABLE {table} ({schema})")
+        if any(columns.values()):
+            self.connection.register("incoming", pa.table(dict(columns)))
+            self.sql(f"INSERT INTO {table} SELECT * FROM incoming")
+            self.connection.unregister("incoming")
+
+    def write(self, query: str, path: Path) -> None:
+        """Write the rows of a query to a Parquet file, in their order."""
+        file = str(path).replace("'", "''")
+        self.sql(f"COPY ({query}) TO '{file}' (FORMAT parquet, COMPRESSION zstd)")
+
+
+@contextmanager
+def workspace() -> Iterator[Workspace]:
+    """Open a workspace; sets larger than memory spill to its folder."""
+    import duckdb
+
+    with tempfile.TemporaryDirectory(prefix="heapbraze-") as name:
+        folder = Path(name)
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            **SETTINGS,
+            "temp_directory": str(folder / "spill"),
+        }
+        with duckdb.connect(config=settings) as connection:
+            yield Workspace(connection, folder)

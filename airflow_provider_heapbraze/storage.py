@@ -1,0 +1,135 @@
+"""Files that a reader sees whole or not at all, on local disks and in object stores.
+
+Paths have pathlib's interface: ``pathlib.Path``, or a path of universal-pathlib such as Airflow's
+``ObjectStoragePath``. Temporary files have names that begin with a dot; readers pass over them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOCAL_PROTOCOLS = {"", "file", "local"}
+
+
+def local(path: Any) -> Path | None:
+    """Return the path on the local disk, or None where it is in an object store."""
+    if isinstance(path, Path):
+        return path
+    return Path(path.path) if path.protocol in LOCAL_PROTOCOLS else None
+
+
+def write_new(path: Any, data: bytes) -> None:
+    """Write a file that must not be there yet.
+
+    Two writers at the same moment: one gets :class:`FileExistsError`. On a local disk by a hard link, in an
+    object store by its create-if-absent. A store without that gets the best effort: look, write, read back.
+
+    :raises FileExistsError: the file is there.
+    """
+    target = local(path)
+    if target is not None:
+        with _beside(target) as temporary:
+            temporary.write_bytes(data)
+            _flush(temporary)
+            os.link(temporary, target)
+        _flush(target.parent)
+        return
+    try:
+        _create(path, data)
+    except (NotImplementedError, ValueError):
+        _write_where_absent(path, data)
+    refresh(path.parent)
+
+
+def write_whole(path: Any, source: Path) -> None:
+    """Put a finished local file in place, so that a reader sees the old or the new, never half."""
+    target = local(path)
+    if target is not None:
+        with _beside(target) as temporary:
+            shutil.copyfile(source, temporary)
+            _flush(temporary)
+            temporary.replace(target)
+        _flush(target.parent)
+        return
+    path.fs.put_file(str(source), path.path)
+    refresh(path.parent)
+
+
+@contextmanager
+def local_copy(path: Any) -> Iterator[Path]:
+    """Give a file on the local disk: the file itself, or a copy for as long as the context lasts."""
+    here = local(path)
+    if here is not None:
+        yield here
+        return
+    with tempfile.TemporaryDirectory(prefix="heapbraze-") as folder:
+        yield fetched(path, Path(folder))
+
+
+def fetched(path: Any, folder: Path) -> Path:
+    """Return a file on the local disk: the file itself, or a copy in this folder."""
+    here = local(path)
+    if here is not None:
+        return here
+    copy = folder / f"{uuid4().hex}-{path.name}"
+    path.fs.get_file(path.path, str(copy))
+    return copy
+
+
+def refresh(folder: Any) -> None:
+    """Forget what was listed before: some stores' clients remember folders, and other workers write there."""
+    if local(folder) is None:
+        folder.fs.invalidate_cache(folder.path)
+
+
+def _create(path: Any, data: bytes) -> None:
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+    except FileExistsError:
+        raise
+    except OSError:
+        # Stores that speak S3 without being S3 refuse, but do not say why.
+        refresh(path.parent)
+        if path.exists():
+            raise FileExistsError from None
+        raise
+
+
+def _write_where_absent(path: Any, data: bytes) -> None:
+    refresh(path.parent)
+    if path.exists():
+        raise FileExistsError
+    path.write_bytes(data)
+    refresh(path.parent)
+    if path.read_bytes() != data:
+        raise FileExistsError
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """Give a temporary name in the same folder."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{uuid4().hex}.tmp")
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,252 @@
+"""The change set is what the design's formulas say, whatever an unfinished plan left behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_heapbraze.membership.errors import LedgerDamagedError, PlaceLostError
+from airflow_provider_heapbraze.membership.guards import Guards
+from airflow_provider_heapbraze.membership.ledger import Commit, Settled, Target, TargetLedger
+from airflow_provider_heapbraze.membership.planning import (
+    Request,
+    make_plan,
+    write_snapshot,
+)
+
+TARGET = Target("cohort", {"braze": "https://rest.test", "partner": "heap", "cohort_id": "cohort 1/ä"})
+
+
+@dataclass(frozen=True)
+class Matched:
+    """What planning reads of a match."""
+
+    fingerprint: str
+    counts: dict[str, Any] = field(default_factory=dict)
+
+
+def write_match(folder, people):
+    folder.mkdir(parents=True, exist_ok=True)
+    people = sorted(people)
+    pq.write_table(
+        pa.table(
+            {
+                "kind": pa.array(["external_id"] * len(people), pa.string()),
+                "value": pa.array(people, pa.string()),
+                "label": pa.array([""] * len(people), pa.string()),
+            }
+        ),
+        folder / "identifiers.parquet",
+    )
+    counts = {"members": len(people), "matched": len(people), "unmatched": {}, "duplicates": 0}
+    return Matched(",".join(people), counts), folder
+
+
+def request(tmp_path, people, run_id="run-1", *, force_full=False, guards=None, name="Cohort"):
+    match, folder = write_match(tmp_path / "match" / str(abs(hash(frozenset(people)))), people)
+    return Request(
+        run_id=run_id,
+        match=match,
+        match_folder=folder,
+        kinds=("external_id", "alias", "device_id"),
+        name=name,
+        guards=guards or Guards(max_removed_share=None, allow_empty=True),
+        force_full=force_full,
+        made_at="2026-11-24T00:00:00+00:00",
+    )
+
+
+def changes(ledger, plan):
+    rows = duckdb.sql(f"SELECT value, remove FROM read_parquet('{ledger.path(plan.changes)}')").fetchall()
+    assert len(rows) == plan.rows
+    return [value for value, remove in rows if not remove], [value for value, remove in rows if remove]
+
+
+def commit(ledger, plan, settled=None):
+    settled = settled or Settled(acknowledged=[(0, plan.rows)] if plan.rows else [], named=True)
+    snapshot, size = write_snapshot(ledger, plan, settled)
+    ledger.append(
+        Commit(
+            number=plan.number + 1,
+            plan_id=plan.plan_id,
+            run_id=plan.run_id,
+            fingerprint=plan.fingerprint,
+            snapshot=snapshot,
+            size=size,
+            forced=plan.forced,
+            name=plan.name,
+            report="reports/x.json",
+            made_at=plan.made_at,
+        )
+    )
+    return set() if snapshot is None else held(ledger, snapshot, size)
+
+
+def held(ledger, snapshot, size):
+    rows = duckdb.sql(f"SELECT value FROM read_parquet('{ledger.path(snapshot)}')").fetchall()
+    assert len(rows) == size
+    return {value for (value,) in rows}
+
+
+def planned(ledger, wanted, tmp_path, **how):
+    plan = make_plan(ledger, ledger.last(), request(tmp_path, wanted, **how))
+    ledger.append(plan)
+    return plan
+
+
+def test_first_import_adds_everybody(tmp_path):
+    ledger = TargetLedger(tmp_path / "ledger", TARGET)
+    plan = planned(ledger, {"ann", "bob"}, tmp_path)
+    assert changes(ledger, plan) == (["ann", "bob"], [])
+    assert not plan.name_known
+    assert commit(ledger, plan) == {"ann", "bob"}
+
+
+def test_next_day_sends_changes_only(tmp_path):
+    ledger = TargetLedger(tmp_path / "ledger", TARGET)
+    commit(ledger, planned(ledger, {"ann", "bob"}, tmp_path))
+    plan = planned(ledger, {"bob", "cid"}, tmp_path, run_id="run-2")
+    assert changes(ledger, plan) == (["cid"], ["ann"])
+    assert plan.name_known
+    assert commit(ledger, plan) == {"bob", "cid"}
+
+
+def test_no_change_reuses_the_snapshot(tmp_path):
+    ledger = TargetLedger(tmp_path / "ledger", TARGET)
+    first = planned(ledger, {"ann"}, tmp_path)
+    commit(ledger, first)
+    before = ledger.last()
+    plan = planned(ledger, {"ann"}, tmp_path, run_id="run-2")
+    assert plan.rows == 0
+    commit(ledger, plan)
+    assert ledger.last().snapshot == before.snapshot
+
+
+def test_added_by_a_run_that_died_and_gone_since_is_removed(tmp_path):
+    """The write-ahead case: nobody knows whether ``bob`` reached the other side, so he is removed."""
+    ledger = TargetLedger(tmp_path / "ledger", TARGET)
+    commit(ledger, planned(ledger, {"ann"}, tmp_path))
+    planned(ledger, {"ann", "bob"}, tmp_path, run_id="dies")
+    plan = planned(ledger, {"ann"}, tmp_path, run_id="next")
+    assert changes(ledger, plan) == ([], ["bob"])
+
+
+def test_removed_by_a_run_that_died_and_back_again_is_added(tmp_path):
+    ledger = TargetLedger(tmp_path / "ledger", TARGET)
+    commit(ledger, planned(ledger, {"ann", "bob"}, tmp_path))
+    planned(ledger, {"ann"}, tmp_path, run_id="dies")
+    plan = planned(ledger, {"ann", "bob"}, tmp_path, run_id="next")
+    assert changes(ledger, plan) == (["bob"], [])
+
+
+def test_a_removal_that_died_is_asserted_again(tmp_path):
+    """``bob`` is in no snapshot: one run may have added him, the next may not have removed him."""
+    ledger = TargetLedger(tmp_path / "ledger", TARGET)
+    planned(ledger, {"bob"}, tmp_path, run_id="dies")
+    planned(ledger, set(), tmp_path, run_id="dies, too")
+    plan = planned(ledger, set(), tmp_path, run_id="next")
+    assert changes(ledger, plan) == ([], ["bob"])
+
+
+def test_force_full_asserts_everybody_and_removes_only_ours(tmp_path):
+    ledger = TargetLedger(tmp_path / "ledger", TARGET)
+    commit(ledger, planned(ledger, {"ann", "bob"}, tmp_path))
+    plan = planned(ledger, {"bob", "cid"}, tmp_path, run_id="run-2", force_full=True)
+    assert changes(ledger, plan) == (["bob", "cid"], ["ann"])
+    assert commit(ledger, plan) == {"bob", "cid"}
+    again = planned(ledger, {"bob", "cid"}, tmp_path, run_id="run-2", force_full=True)
+    assert again.rows == 0, "a forced run that is cleared after it finished sends nothing twice"
+
+
+def test_unknown_name_is_sent_again(tmp_path):
+    ledger = TargetLedger(tmp_path / "ledger", TARGET)
+    commit(ledger, planned(ledger, {"ann"}, tmp_path, name="Old"))
+    assert not planned(ledger, {"ann"}, tmp_path, run_id="dies", name="New").name_known
+    assert not planned(ledger, {"ann"}, tmp_path, run_id="next", name="Old").name_known
+
+
+def test_nothing_is_made_for_nobody(tmp_path):
+    ledger = TargetLedger(tmp_path / "ledger", TARGET)
+    assert planned(ledger, set(), tmp_path).name is None
+
+
+def test_two_runs_cannot_take_one_place(tmp_path):
+    ledger = TargetLedger(tmp_path / "ledger", TARGET)
+    one = make_plan(ledger, ledger.last(), request(tmp_path, {"ann"}, "run-one"))
+    two = make_plan(ledger, ledger.last(), request(tmp_path, {"bob"}, "run-two"))
+    ledger.append(one)
+    with pytest.raises(PlaceLostError, match="run-one"):
+        ledger.append(two)
+
+
+@pytest.mark.parametrize("damage", ["snapshot", "truncated", "log entry", "log gap"])
+def test_damage_is_said_and_nothing_is_planned(tmp_path, damage):
+    ledger = TargetLedger(tmp_path / "ledger", TARGET)
+    commit(ledger, planned(ledger, {"ann", "bob"}, tmp_path))
+    snapshot = ledger.path(ledger.last().snapshot)
+    if damage == "snapshot":
+        snapshot.unlink()
+    elif damage == "truncated":
+        snapshot.write_bytes(snapshot.read_bytes()[:50])
+    elif damage == "log entry":
+        ledger.path("log/00000002.json").write_text('{"kind": ')
+    else:
+        commit(ledger, planned(ledger, {"ann"}, tmp_path))
+        ledger.path("log/00000002.json").unlink()
+    with pytest.raises(LedgerDamagedError, match="Nothing was sent"):
+        make_plan(ledger, ledger.last(), request(tmp_path, {"ann"}))
+
+
+NAMES = [f"p{n}" for n in range(6)]
+RUN = st.fixed_dictionaries(
+    {
+        "wanted": st.sets(st.sampled_from(NAMES)),
+        "force": st.booleans(),
+        # what became of a person's change before the run ended; of an open one nobody knows
+        "fates": st.fixed_dictionaries(
+            {name: st.sampled_from(["acknowledged", "open, applied", "open, lost"]) for name in NAMES}
+        ),
+    }
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(runs=st.lists(RUN, min_size=1, max_size=4), refused=st.sets(st.sampled_from(NAMES), max_size=2))
+def test_chains_of_unfinished_plans_lose_nobody(tmp_path_factory, runs, refused):
+    """After a run that finishes, the other side is exact, whatever the runs before it left behind."""
+    tmp_path = tmp_path_factory.mktemp("chain")
+    ledger = TargetLedger(tmp_path / "ledger", TARGET)
+    other_side: set[str] = set()
+    ours: set[str] = set()
+    runs = [*runs, {**runs[-1], "force": False, "fates": dict.fromkeys(NAMES, "acknowledged")}]
+    for number, run in enumerate(runs):
+        plan = planned(ledger, run["wanted"], tmp_path, run_id=f"run-{number}", force_full=run["force"])
+        adds, removes = changes(ledger, plan)
+        assert not set(adds) & set(removes), "never both"
+        assert set(removes) <= ours, "only what we added is removed"
+        assert set(adds) <= run["wanted"]
+        assert not set(removes) & run["wanted"]
+        ours |= set(adds)
+        settled = Settled(named=True)
+        for row, person in enumerate([*adds, *removes]):
+            fate = run["fates"][person]
+            if person in refused:
+                if fate == "acknowledged":
+                    settled.rejected[row] = "refused_400"
+                continue
+            if fate != "open, lost":
+                (other_side.add if person in adds else other_side.discard)(person)
+            if fate == "acknowledged":
+                settled.merge(Settled(acknowledged=[(row, row + 1)]))
+        if settled.rows == plan.rows:
+            assert commit(ledger, plan, settled) == other_side == run["wanted"] - refused
+        else:
+            ledger.begin_attempt(plan).record(settled)
+    assert isinstance(ledger.last(), Commit)
