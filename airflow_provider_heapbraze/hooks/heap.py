@@ -1,0 +1,93 @@
+"""A Heap connection becomes a Heap client."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from airflow.sdk import BaseHook
+
+from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError
+from airflow_provider_heapbraze.clients.heap import TOKEN_HOST, HeapClient, region_host
+from airflow_provider_heapbraze.hooks._connection import address, open_transport, secret, text
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.connection import Connection
+
+
+class HeapHook(BaseHook):
+    """Talk to one Heap environment.
+
+    ========================= ==========================================================================
+    field of the connection   holds
+    ========================= ==========================================================================
+    login                     the app id, which names the environment
+    password                  the API key: only for deletion and for the connection test
+    extra ``region``          ``us`` (default) or ``eu``
+    extra ``webhook_secret``  proves that what a Segments Sync webhook brings comes from Heap
+    host                      empty; another address than the region's for tests
+    ========================= ==========================================================================
+
+    ``verify``, ``cert``, ``proxies`` and ``trust_env`` mean what they mean for an HTTP connection of Airflow.
+
+    :param heap_conn_id: the Heap connection.
+    """
+
+    conn_name_attr = "heap_conn_id"
+    default_conn_name = "heap_default"
+    conn_type = "heap"
+    hook_name = "Heap"
+
+    def __init__(self, heap_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.heap_conn_id = heap_conn_id
+
+    def get_conn(self) -> HeapClient:
+        """Return a client of the region's host.
+
+        :raises ConfigurationError: the connection lacks something, or holds something that cannot be.
+        """
+        connection, app_id, api_key = self._read()
+        return HeapClient(open_transport(connection, _host(connection)), app_id, api_key)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Try the API key; without one, look only whether Heap answers. Nothing is changed.
+
+        :returns: whether that went well, and what it means.
+        """
+        try:
+            return True, self._try()
+        except HeapBrazeError as error:
+            return False, str(error)
+
+    def _try(self) -> str:
+        connection, app_id, api_key = self._read()
+        host = _host(connection)
+        if api_key:
+            host = address(connection) or TOKEN_HOST
+        with closing(open_transport(connection, host, test=True)) as transport:
+            client = HeapClient(transport, app_id, api_key)
+            if api_key:
+                client.check_api_key()
+                return "The app id and the API key are accepted."
+            client.check_reachable()
+            return (
+                "Heap answers. Whether it knows the app id cannot be tried without an API key: every other "
+                "call writes."
+            )
+
+    def _read(self) -> tuple[Connection, str, str | None]:
+        """Return the connection, its app id and its API key."""
+        connection = self.get_connection(self.heap_conn_id)
+        secret(connection.extra_dejson.get("webhook_secret"))
+        app_id = text(connection.login)
+        if not app_id:
+            raise ConfigurationError(
+                f"The Heap connection {self.heap_conn_id!r} has no login: fill in the app id of your "
+                "environment."
+            )
+        return connection, app_id, secret(connection.password)
+
+
+def _host(connection: Connection) -> str:
+    return address(connection) or region_host(text(connection.extra_dejson.get("region")) or "us")

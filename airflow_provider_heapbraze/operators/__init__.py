@@ -1,0 +1,1 @@
+"""Operators: thin, with no business logic of their own."""

@@ -1,0 +1,137 @@
+"""What the operators know of Airflow and the core does not: paths, connections, run ids and exceptions."""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager
+from copy import copy
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.sdk import BaseHook, BaseOperator, ObjectStoragePath
+from airflow.sdk.configuration import conf
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from airflow_provider_heapbraze import storage
+from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError, PermanentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    import jinja2
+    from airflow.sdk import Context
+
+ROWS_PER_CHUNK = 50_000
+
+
+def ledger_root(ledger: str | None) -> Path:
+    """Return the folder of all ledgers.
+
+    :param ledger: its location, else ``[heapbraze] ledger`` of Airflow's configuration, else under its home.
+    """
+    from airflow.configuration import AIRFLOW_HOME
+
+    uri = ledger or conf.get("heapbraze", "ledger", fallback="") or f"file://{AIRFLOW_HOME}/heapbraze-ledger"
+    return path_of(uri)
+
+
+def path_of(uri: str) -> Path:
+    """Return the path of a location; ``s3://conn_id@bucket/key`` uses that connection."""
+    path = ObjectStoragePath(uri)
+    return storage.local(path) or cast("Path", path)
+
+
+def run_id(context: Context) -> str:
+    """Name this task's run: the same after a retry, a clear and a restart."""
+    ti = context["ti"]
+    mapped = f"/{ti.map_index}" if ti.map_index is not None and ti.map_index >= 0 else ""
+    return f"{ti.dag_id}/{ti.run_id}/{ti.task_id}{mapped}"
+
+
+class HeapBrazeOperator(BaseOperator):
+    """An operator whose arguments may be objects with template fields of their own.
+
+    Airflow renders such an object in place. Mapped task instances that run in one process (``dag.test()``)
+    share it, so each renders a copy of its own: else the second cohort would get the members of the first.
+    """
+
+    def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
+        """Render every template field, nested ones in a copy."""
+        for name in self.template_fields:
+            value = getattr(self, name)
+            if hasattr(value, "template_fields") and not isinstance(value, BaseOperator):
+                setattr(self, name, copy(value))
+        super().render_template_fields(context, jinja_env)
+
+
+class AirflowAccess:
+    """Files through object storage paths, rows through database hooks."""
+
+    def path(self, uri: str) -> Path:
+        """Return the path of a file."""
+        return path_of(uri)
+
+    @contextmanager
+    def query(self, conn_id: str, sql: str) -> Iterator[tuple[list[str], Iterator[list[tuple[Any, ...]]]]]:
+        """Run a query and stream its rows.
+
+        :raises ConfigurationError: the connection's hook is no ``DbApiHook``, or the query gives no rows.
+        """
+        from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+        hook = BaseHook.get_hook(conn_id)
+        if not isinstance(hook, DbApiHook):
+            raise ConfigurationError(
+                f"Connection {conn_id!r} is no database: SqlMembers needs one whose hook is a DbApiHook, and "
+                f"{type(hook).__name__} is not. Nothing was sent."
+            )
+        with closing(hook.get_conn()) as connection, closing(_streaming_cursor(hook, connection)) as cursor:
+            cursor.execute(sql)
+            rows = iter(lambda: cursor.fetchmany(ROWS_PER_CHUNK), [])
+            first: list[tuple[Any, ...]] = next(
+                rows, []
+            )  # a cursor on the server knows its columns only after the first fetch
+            if cursor.description is None:
+                raise ConfigurationError("The query of SqlMembers gives no rows: it must be a SELECT.")
+            columns = [column[0] for column in cursor.description]
+            yield columns, (chunk for chunks in ([first], rows) for chunk in chunks if chunk)
+
+
+def _streaming_cursor(hook: Any, connection: Any) -> Any:
+    """Open a cursor that does not fetch everything: Postgres needs a named one for that."""
+    if hook.conn_type == "postgres":
+        return connection.cursor("heapbraze_members")
+    return connection.cursor()
+
+
+@contextmanager
+def airflow_errors() -> Iterator[None]:
+    """Turn our errors into Airflow's: a permanent one stops the retries at once."""
+    try:
+        yield
+    except PermanentError as error:
+        raise AirflowFailException(str(error)) from error
+    except HeapBrazeError as error:
+        raise AirflowException(str(error)) from error
+
+
+def required(value: Any, name: str) -> str:
+    """Return an argument that must be text.
+
+    :raises ConfigurationError: it is empty.
+    """
+    text = str(value).strip() if value is not None else ""
+    if not text:
+        raise ConfigurationError(f"{name} is empty. Nothing was sent. Give it in the DAG.")
+    return text
+
+
+def uri_of(xcom: Mapping[str, Any] | None, name: str) -> str:
+    """Return the location in another task's return value.
+
+    :raises ConfigurationError: the value is not one of that task's.
+    """
+    if not xcom or "uri" not in xcom:
+        raise ConfigurationError(
+            f"{name} must be the return value of its task, for example {name}=task.output. Nothing was sent."
+        )
+    return str(xcom["uri"])

@@ -1,0 +1,65 @@
+"""Match the members of a Heap segment to the people that Braze knows."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_heapbraze.membership.matching import IdentityMapping, match
+from airflow_provider_heapbraze.operators._airflow import (
+    AirflowAccess,
+    HeapBrazeOperator,
+    airflow_errors,
+    ledger_root,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.sdk import Context
+
+    from airflow_provider_heapbraze.membership.members import Members
+
+
+class HeapUserMatchOperator(HeapBrazeOperator):
+    """Give every member of a Heap segment one identifier in Braze, or a reason why there is none.
+
+    Nothing is sent. The result is written to the ledger; the XCom holds its location and counts::
+
+        {"uri", "fingerprint", "counts": {"members", "matched", "external_id", "alias", "device_id",
+                                          "duplicates", "unmatched": {reason: n}}}
+
+    :param members: where the members come from: ``FileMembers`` or ``SqlMembers``.
+    :param mapping: which column holds which identifier. Default: Heap's ``identity`` is Braze's external id.
+    :param ledger: location of the ledger; default ``[heapbraze] ledger`` of Airflow's configuration.
+    """
+
+    template_fields: Sequence[str] = ("members", "mapping", "ledger")
+    ui_color = "#f2e7fe"
+
+    def __init__(
+        self,
+        *,
+        members: Members,
+        mapping: IdentityMapping | None = None,
+        ledger: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.members = copy(members)
+        self.mapping = copy(mapping) if mapping else IdentityMapping()
+        self.ledger = ledger
+
+    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - Airflow's signature
+        """Match, and return where the result is and what became of every member."""
+        with airflow_errors():
+            result = match(self.members, self.mapping, AirflowAccess(), ledger_root(self.ledger))
+        counts = result.counts
+        self.log.info(
+            "%s members: %s matched, %s duplicates, unmatched: %s",
+            f"{counts['members']:,}",
+            f"{counts['matched']:,}",
+            f"{counts['duplicates']:,}",
+            counts["unmatched"] or "none",
+        )
+        return {"uri": result.uri, "fingerprint": result.fingerprint, "counts": counts}
