@@ -1,0 +1,69 @@
+"""Every night: each Heap segment in ``heap_cohorts.yaml`` becomes a Braze cohort, and stays equal to it.
+
+Copy this file and the YAML beside it. It needs the connection ``braze_default``, and a pool ``braze`` whose
+slots say how many cohorts are imported at the same time (``airflow pools set braze 4 "Braze imports"``).
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import yaml
+from airflow.sdk import AssetAlias, dag, task_group
+
+from airflow_provider_heapbraze.members import FileMembers, Guards, IdentityMapping
+from airflow_provider_heapbraze.operators.cohort import BrazeCohortImportOperator
+from airflow_provider_heapbraze.operators.match import HeapUserMatchOperator
+
+COHORTS_FILE = Path(os.environ.get("HEAP_COHORTS_FILE", Path(__file__).with_name("heap_cohorts.yaml")))
+COHORTS = yaml.safe_load(COHORTS_FILE.read_text())
+
+
+@dag(
+    schedule="0 3 * * *",
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    default_args={
+        "retries": 4,
+        "retry_delay": timedelta(minutes=1),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": timedelta(minutes=30),
+    },
+    tags=["heap", "braze"],
+    doc_md=__doc__,
+)
+def heap_cohorts_to_braze() -> None:
+    """Import every cohort of the YAML file."""
+
+    @task_group
+    def cohort(cohort_id: str, cohort_name: str, members: str) -> None:
+        """Match the segment's members, then import them."""
+        match = HeapUserMatchOperator(
+            task_id="match",
+            members=FileMembers(members),
+            mapping=IdentityMapping(
+                external_id="identity",
+                alias_name="email",
+                alias_label="email",
+                device_id="device_id",
+                identified="is_identified",
+            ),
+        )
+        BrazeCohortImportOperator(
+            task_id="import",
+            cohort_id=cohort_id,
+            cohort_name=cohort_name,
+            match=match.output,
+            guards=Guards(max_removed_share=0.2),
+            pool="braze",
+            map_index_template="{{ task.cohort_id }}",
+            outlets=[AssetAlias("braze_cohorts")],
+        )
+
+    cohort.expand_kwargs(COHORTS)
+
+
+heap_cohorts_to_braze()

@@ -1,0 +1,145 @@
+"""The demo's world: 50,000 people in a local Braze, a Heap segment in a file, its own Airflow home."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from airflow_provider_heapbraze.sandbox.client import Sandbox
+
+PROJECT = Path(__file__).resolve().parent.parent
+HOME = PROJECT / ".demo"
+SEGMENT = HOME / "trial_power_users.csv"
+LEDGER = HOME / "ledger"
+COHORT_ID = "heap-trial-power-users"
+DAG_ID = "heap_cohorts_to_braze"
+PORT = 8765
+
+# Braze knows people by number: the first by external id, the next by alias only, the last by device only.
+EXTERNAL_IDS, ALIASES, DEVICES = range(45_000), range(45_000, 48_000), range(48_000, 50_000)
+SEED: list[dict[str, Any]] = [
+    {
+        "count": len(EXTERNAL_IDS),
+        "alias_label": "email",
+        "alias_prefix": "mail-",
+        "device_prefix": "phone-",
+    },
+    {
+        "count": len(ALIASES),
+        "first": ALIASES.start,
+        "prefix": None,
+        "alias_label": "email",
+        "alias_prefix": "mail-",
+    },
+    {"count": len(DEVICES), "first": DEVICES.start, "prefix": None, "device_prefix": "phone-"},
+]
+# What a real export holds, too: people Braze never saw, and rows that name nobody whom it could know.
+STRANGERS = range(50_000, 50_150)
+ODD_ROWS = [
+    *(["", "", f"phone-{n}", "true"] for n in range(20)),  # identified, and only a device to know them by
+    *(["  ", "", "", "false"] for _ in range(10)),
+    *(["x" * 988, "", "", "true"] for _ in range(3)),
+    *([f"user-{n}", "", "", "true"] for n in range(0, 60, 2)),  # once more
+]
+
+
+def tonight() -> list[int]:
+    """Return the numbers of those who are in the segment on the first night."""
+    return [*range(0, 40_000, 2), *ALIASES[::3], *DEVICES[::4], *STRANGERS]
+
+
+def tomorrow() -> list[int]:
+    """Return who is in it a day later: some are gone, some are new."""
+    return [n for n in tonight() if n % 26 or n < 60] + [*range(1, 5_000, 2), *ALIASES[1::30]]
+
+
+def write_segment(numbers: Iterable[int]) -> None:
+    """Write the segment as an export would: a file in the place of the last one."""
+    SEGMENT.parent.mkdir(parents=True, exist_ok=True)
+    with SEGMENT.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["identity", "email", "device_id", "is_identified"])
+        rows.writerows(_row(number) for number in numbers)
+        rows.writerows(ODD_ROWS)
+
+
+def expected_in_braze(numbers: Iterable[int]) -> set[str]:
+    """Return whom the cohort must hold: the segment's people whom Braze knows, under the names it shows."""
+    return {_shown_in_braze(number) for number in numbers if number not in STRANGERS}
+
+
+def environment(sandbox: Sandbox) -> dict[str, str]:
+    """Return the environment of an Airflow that has the example DAG, the connections and nothing else."""
+    cohorts = HOME / "heap_cohorts.yaml"
+    cohorts.write_text(
+        json.dumps(
+            [{"cohort_id": COHORT_ID, "cohort_name": "Heap: power users", "members": SEGMENT.as_uri()}]
+        )
+    )
+    return {
+        **os.environ,
+        **sandbox.environment(),
+        "AIRFLOW_HOME": str(HOME / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__HEAPBRAZE__LEDGER": LEDGER.as_uri(),
+        "HEAP_COHORTS_FILE": str(cohorts),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
+
+
+@contextmanager
+def local_braze() -> Iterator[Sandbox]:
+    """Run the sandbox with its people for as long as the context lasts."""
+    command = [sys.executable, "-m", "airflow_provider_heapbraze.sandbox", "--port", str(PORT)]
+    with (
+        (HOME / "sandbox.log").open("w") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as process,
+    ):
+        try:
+            sandbox = Sandbox(f"http://127.0.0.1:{PORT}")
+            _wait_until_up(sandbox, process)
+            for people in SEED:
+                sandbox.add_users(**people)
+            yield sandbox
+        finally:
+            process.terminate()
+
+
+def _wait_until_up(sandbox: Sandbox, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(100):
+        if process.poll() is not None:
+            break
+        try:
+            sandbox.health()
+        except requests.ConnectionError:
+            time.sleep(0.2)
+        else:
+            return
+    raise SystemExit(f"The sandbox did not start at {sandbox.url}. Its log is {HOME / 'sandbox.log'}.")
+
+
+def _row(number: int) -> list[str]:
+    if number in ALIASES:
+        return ["", f"mail-{number}", "", "true"]
+    if number in DEVICES:
+        return ["", "", f"phone-{number}", "false"]
+    return [f"user-{number}", f"mail-{number}", f"phone-{number}", "true"]
+
+
+def _shown_in_braze(number: int) -> str:
+    if number in ALIASES:
+        return f"alias:email/mail-{number}"
+    if number in DEVICES:
+        return f"device:phone-{number}"
+    return f"user-{number}"

@@ -1,0 +1,104 @@
+"""The nightly cohort DAG, as users copy it, against the sandbox."""
+
+from __future__ import annotations
+
+import json
+
+COHORT_ID = "heap-cohort"
+DAG_ID = "heap_cohorts_to_braze"
+FIRST_NIGHT, SECOND_NIGHT = "2026-10-01", "2026-10-02"
+PEOPLE = [f"private-person-{number:06}" for number in range(2500)]
+
+
+def test_two_nights(airflow):
+    sandbox = airflow.sandbox
+    sandbox.add_users([{"external_id": person} for person in PEOPLE[:2400]])
+    airflow.write_segment([*PEOPLE[:2000], PEOPLE[0], ["", "", "private-device-0001", "true"]])
+    printed = airflow.test_dag("2026-11-23")
+    assert set(sandbox.cohort(COHORT_ID)["members"]) == set(PEOPLE[:2000])
+
+    airflow.write_segment(PEOPLE[100:])
+    printed += airflow.test_dag("2026-11-24")
+    assert set(sandbox.cohort(COHORT_ID)["members"]) == set(PEOPLE[100:2400])
+
+    first, second = (report["waterfall"] for report in airflow.reports())
+    assert first["members"] == 2002
+    assert first["duplicates"] == 1
+    assert first["unmatched"] == {"identified_without_id": 1}
+    assert (second["adds"], second["removes"], second["unchanged"]) == (500, 100, 1900)
+
+    events = airflow.query("SELECT a.uri, e.extra FROM asset_event e JOIN asset a ON a.id = e.asset_id")
+    assert [uri for uri, _ in events] == [f"braze://cohort/{COHORT_ID}"] * 2
+    extra = json.loads(events[-1][1])
+    assert {name: extra[name] for name in ("size", "adds", "removes")} == {
+        "size": 2400,
+        "adds": 500,
+        "removes": 100,
+    }
+    assert_nothing_private(airflow, printed)
+
+
+def assert_nothing_private(airflow, printed):
+    """No identifier and no key in what was printed, nor anywhere in Airflow's database."""
+    database = (airflow.home / "airflow.db").read_bytes()
+    secrets = ["private-person-", "private-device-", "sandbox-partner-api-key", "sandbox-data-import-key"]
+    for secret in [*secrets, "sandbox-rest-api-key"]:
+        assert secret not in printed
+        assert secret.encode() not in database
+
+
+def test_clearing_in_a_running_airflow_sends_nothing_twice(airflow):
+    """A finished and a half-failed import, cleared as on call: Braze takes each batch once."""
+    sandbox = airflow.sandbox
+    everybody = [f"private-person-{number:06}" for number in range(8000)]
+    sandbox.add_users([{"external_id": person} for person in everybody])
+    airflow.run("pools", "set", "braze", "4", "Braze imports")
+    airflow.write_segment(everybody[:2000])
+    with airflow.standalone():
+        airflow.wait_for(lambda: airflow.query("SELECT 1 FROM serialized_dag"))
+        airflow.run("dags", "unpause", DAG_ID)
+        night(airflow, FIRST_NIGHT, "success")
+        assert set(sandbox.cohort(COHORT_ID)["members"]) == set(everybody[:2000])
+        accepted = accepted_bodies(sandbox)
+        clear_import(airflow, FIRST_NIGHT, "success")
+        assert accepted_bodies(sandbox) == accepted, "a finished import that is cleared sends nothing"
+
+        # The next night Braze takes two of six batches, then refuses the key: no retry, the task is red.
+        airflow.write_segment(everybody)
+        taken = {"count": 2, "status": 201, "applied": True, "endpoint": "cohort-users"}
+        refused = {"count": 50, "status": 401, "endpoint": "cohort-users"}
+        sandbox.faults(next=[taken, refused])
+        night(airflow, SECOND_NIGHT, "failed")
+        half_way = accepted_bodies(sandbox)
+        assert len(half_way) == len(accepted) + 2
+
+        sandbox.faults()
+        clear_import(airflow, SECOND_NIGHT, "success")
+        assert set(sandbox.cohort(COHORT_ID)["members"]) == set(everybody)
+        whole = accepted_bodies(sandbox)
+        assert len(whole) == len(half_way) + 4
+        assert len(set(whole)) == len(whole), "no accepted batch was sent again"
+
+
+def night(airflow, date, state):
+    airflow.run("dags", "trigger", DAG_ID, "--logical-date", date)
+    airflow.wait_for(lambda: import_task(airflow, date) == (state, 1))
+
+
+def clear_import(airflow, date, state):
+    """Clear the task of one run, as a click on it in Airflow's UI does."""
+    dates = ["--start-date", date, "--end-date", date]
+    airflow.run("tasks", "clear", DAG_ID, "--task-regex", r"cohort\.import", "--yes", *dates)
+    airflow.wait_for(lambda: import_task(airflow, date) == (state, 2))
+
+
+def import_task(airflow, date):
+    rows = airflow.query(
+        "SELECT ti.state, ti.try_number FROM task_instance ti JOIN dag_run USING (dag_id, run_id) "
+        f"WHERE date(logical_date) = '{date}' AND task_id = 'cohort.import' AND map_index = 0"
+    )
+    return rows[0] if rows else None
+
+
+def accepted_bodies(sandbox):
+    return [entry["body_sha256"] for entry in sandbox.requests() if entry["status"] == 201]
