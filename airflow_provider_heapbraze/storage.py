@@ -27,6 +27,12 @@ def local(path: Any) -> Path | None:
     return Path(path.path) if path.protocol in LOCAL_PROTOCOLS else None
 
 
+def uri(path: Any) -> str:
+    """Return a path's location as Airflow's object storage reads it, which takes a ``%`` as it is."""
+    here = local(path)
+    return str(path) if here is None else f"file://{here.absolute()}"
+
+
 def write_new(path: Any, data: bytes) -> None:
     """Write a file that must not be there yet.
 

@@ -51,6 +51,7 @@ def heap_cohorts_to_braze() -> None:
                 device_id="device_id",
                 identified="is_identified",
             ),
+            map_index_template="{{ task.members.path }}",
         )
         BrazeCohortImportOperator(
             task_id="import",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from airflow_provider_heapbraze.clients.errors import UnclearAnswerError
+from airflow_provider_heapbraze.clients.errors import PermanentError, UnclearAnswerError
 from airflow_provider_heapbraze.membership.entries import Settled
 
 if TYPE_CHECKING:
@@ -35,16 +35,10 @@ class Account:
 
     def acknowledge(self, batch: Batch, refusals: Refusals) -> None:
         """Note the rows of a batch that were accepted: all but those that the answer names."""
-        excepted = sorted({*refusals.rejected, *refusals.unsure})
+        excepted = refusals.rejected.keys() | refusals.unsure
         with self._lock:
             self._batches += 1
-            position = batch.start
-            for index in excepted:
-                if batch.start + index > position:
-                    self._acknowledged.append((position, batch.start + index))
-                position = batch.start + index + 1
-            if batch.end > position:
-                self._acknowledged.append((position, batch.end))
+            self._acknowledged += batch.ranges(without=excepted)
             self._accepted_rows += len(batch.rows) - len(excepted)
 
     def reject(self, rejected: dict[int, str]) -> None:
@@ -75,11 +69,20 @@ class Account:
                 "if it stays so, ask Braze's support."
             )
 
-    @property
-    def only_refusals(self) -> bool:
-        """Tell whether so many rows were refused, and none accepted, that a setting must be wrong."""
+    def check_somebody_passes(self, answer: str) -> None:
+        """Fail where many are refused and nobody is accepted: it is no person's fault then.
+
+        :param answer: what the other side said last.
+        :raises PermanentError: it is so.
+        """
         with self._lock:
-            return self._refused_rows >= REFUSED_WITHOUT_SUCCESS and not self._accepted_rows
+            failed, accepted = self._refused_rows + self._left_open, self._accepted_rows
+        if failed >= REFUSED_WITHOUT_SUCCESS and not accepted:
+            raise PermanentError(
+                f"Braze refuses everybody: {failed} people were refused, none was accepted. {answer} Look at "
+                "the connection, and at the cohort's id or the attribute. The plan is kept; a re-run goes on "
+                "with it."
+            )
 
     def due(self) -> bool:
         """Tell whether it is time to record: a second, or 100 batches."""

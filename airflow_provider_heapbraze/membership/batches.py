@@ -6,30 +6,42 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Consecutive rows of a change set.
+    """Rows of a change set that are sent together.
 
-    :param start: number of the first row.
+    :param numbers: the rows' numbers; rising.
     :param rows: (kind, value, label, remove) per row.
     """
 
-    start: int
-    rows: list[tuple[str, str, str, bool]] = field(repr=False)
-
-    @property
-    def end(self) -> int:
-        """Return the number after the last row."""
-        return self.start + len(self.rows)
+    numbers: Sequence[int]
+    rows: Sequence[tuple[str, str, str, bool]] = field(repr=False)
 
     def halves(self) -> tuple[Batch, Batch]:
         """Split in two."""
         middle = len(self.rows) // 2
-        return Batch(self.start, self.rows[:middle]), Batch(self.start + middle, self.rows[middle:])
+        return (
+            Batch(self.numbers[:middle], self.rows[:middle]),
+            Batch(self.numbers[middle:], self.rows[middle:]),
+        )
+
+    def only(self, indexes: Iterable[int]) -> Batch:
+        """Return the rows at these indexes."""
+        kept = sorted(indexes)
+        return Batch([self.numbers[index] for index in kept], [self.rows[index] for index in kept])
+
+    def ranges(self, *, without: Collection[int] = ()) -> Iterator[tuple[int, int]]:
+        """Give the numbers as ranges, but for the rows at some indexes."""
+        if not without and isinstance(self.numbers, range):
+            yield self.numbers.start, self.numbers.stop
+            return
+        for index, number in enumerate(self.numbers):
+            if index not in without:
+                yield number, number + 1
 
 
 @dataclass(frozen=True)
@@ -63,13 +75,13 @@ def read_batches(changes: Path, ranges: list[tuple[int, int]], size: int) -> Ite
                     remaining.append((part_end, end))
                 piece = part.slice(first - position, min(end, part_end) - first)
                 if rows and start + len(rows) != first:
-                    yield Batch(start, rows)
+                    yield Batch(range(start, start + len(rows)), rows)
                     rows = []
                 start = start if rows else first
                 rows.extend(zip(*(column.to_pylist() for column in piece.columns), strict=True))
                 while len(rows) >= size:
-                    yield Batch(start, rows[:size])
+                    yield Batch(range(start, start + size), rows[:size])
                     start, rows = start + size, rows[size:]
             position = part_end
     if rows:
-        yield Batch(start, rows)
+        yield Batch(range(start, start + len(rows)), rows)

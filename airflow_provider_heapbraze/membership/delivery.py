@@ -16,16 +16,15 @@ from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.concurrency import AdaptiveConcurrency
 from airflow_provider_heapbraze.clients.errors import (
     InterruptedCallError,
-    PermanentError,
     RequestRejectedError,
 )
-from airflow_provider_heapbraze.membership.account import FLUSH_SECONDS, REFUSED_WITHOUT_SUCCESS, Account
-from airflow_provider_heapbraze.membership.batches import Batch, read_batches
+from airflow_provider_heapbraze.membership.account import FLUSH_SECONDS, Account
+from airflow_provider_heapbraze.membership.batches import read_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from airflow_provider_heapbraze.membership.batches import Refusals
+    from airflow_provider_heapbraze.membership.batches import Batch, Refusals
     from airflow_provider_heapbraze.membership.entries import Plan, Settled
     from airflow_provider_heapbraze.membership.ledger import TargetLedger
 
@@ -35,7 +34,7 @@ log = logging.getLogger(__name__)
 CONNECTIONS = 24
 CHECK_SECONDS = 5.0
 UNSURE_ROUNDS = 4
-UNSURE_SECONDS = 0.25
+UNSURE_SECONDS = 0.2
 SPLITTABLE = frozenset({400, 413})
 
 
@@ -180,7 +179,7 @@ class Delivery:
     def _deliver(self, batch: Batch, rounds: int = 0) -> None:
         """Send a batch; where single rows are at fault, find them and go on.
 
-        :param rounds: how often an answer has left the fate of this batch's row open.
+        :param rounds: how often an answer has left the fate of these rows open.
         """
         try:
             refusals = self._sender.send(batch, lane=self._lane, check=self._check)
@@ -191,31 +190,27 @@ class Delivery:
                 for half in batch.halves():
                     self._deliver(half)
             else:
-                self._reject({batch.start: f"refused_{error.status}"}, str(error))
+                self._reject({batch.numbers[0]: f"refused_{error.status}"}, str(error))
             return
-        self._settle(batch, refusals)
-        for index in sorted(refusals.unsure):
-            self._resolve(Batch(batch.start + index, [batch.rows[index]]), rounds)
-
-    def _resolve(self, single: Batch, rounds: int) -> None:
-        """Send a row again, alone, whose fate an answer left open."""
-        if rounds == UNSURE_ROUNDS:
-            self._account.leave_open(single)
-            return
-        self._stopped.wait(UNSURE_SECONDS * 2**rounds)
-        self._deliver(single, rounds + 1)
-
-    def _settle(self, batch: Batch, refusals: Refusals) -> None:
         self._account.acknowledge(batch, refusals)
-        rejected = {batch.start + index: reason for index, reason in refusals.rejected.items()}
-        self._reject(rejected, "every row of a request was refused.")
+        rejected = {batch.numbers[index]: reason for index, reason in refusals.rejected.items()}
+        self._reject(rejected, "The rows of a request were refused.")
+        if refusals.unsure:
+            self._resolve(batch.only(refusals.unsure), rounds)
+
+    def _resolve(self, unsure: Batch, rounds: int) -> None:
+        """Send rows again whose fate an answer left open: together first, then in halves, then alone."""
+        self._stopped.wait(UNSURE_SECONDS)
+        if rounds and len(unsure.rows) > 1:
+            for half in unsure.halves():
+                self._deliver(half, rounds)
+        elif rounds < UNSURE_ROUNDS:
+            self._deliver(unsure, rounds + 1)
+        else:
+            self._account.leave_open(unsure)
+            self._account.check_somebody_passes("It reports errors of no documented kind.")
 
     def _reject(self, rejected: dict[int, str], answer: str) -> None:
-        self._account.reject(rejected)
-        if self._account.only_refusals:
-            raise PermanentError(
-                f"Braze refuses everybody who is sent to {self._ledger.target.folder}: at least "
-                f"{REFUSED_WITHOUT_SUCCESS} people were refused and none was accepted. The last answer: "
-                f"{answer} Look at the connection and at the target's id. The plan is kept; a re-run goes on "
-                "with it."
-            )
+        if rejected:
+            self._account.reject(rejected)
+            self._account.check_somebody_passes(answer)

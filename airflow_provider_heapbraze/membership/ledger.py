@@ -51,8 +51,7 @@ class TargetLedger:
 
     def uri(self, name: str) -> str:
         """Return the location of a file, for people and for XCom."""
-        path = self.path(name)
-        return path.as_uri() if storage.local(path) is not None else str(path)
+        return storage.uri(self.path(name))
 
     def last(self) -> Entry | None:
         """Read the newest entry.

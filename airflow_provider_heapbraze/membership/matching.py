@@ -220,8 +220,7 @@ def _fingerprint(space: Workspace, counts: dict[str, Any]) -> str:
 def _write(space: Workspace, ledger: Path, counts: dict[str, Any]) -> MatchResult:
     fingerprint = _fingerprint(space, counts)
     folder = ledger / "matches" / fingerprint
-    uri = folder.as_uri() if storage.local(folder) is not None else str(folder)
-    result = MatchResult(uri, fingerprint, counts)
+    result = MatchResult(storage.uri(folder), fingerprint, counts)
     if (folder / "match.json").exists():
         return result  # the same members were matched before
     for table in ("identifiers", "unmatched"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze.clients.braze import CohortChange
+from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.membership.batches import Refusals
 
 if TYPE_CHECKING:
@@ -18,6 +20,21 @@ if TYPE_CHECKING:
 COHORT_KINDS = ("external_id", "alias", "device_id")
 # Braze: User track: an object is found by external id or alias; it takes no device id.
 ATTRIBUTE_KINDS = ("external_id", "alias")
+ATTRIBUTE_NAME = re.compile(r"[A-Za-z0-9_]{1,255}")
+# Fields that every profile has: to write one would change people, not tell who is in a segment.
+# fmt: off
+RESERVED = frozenset(
+    {
+        "external_id", "user_alias", "braze_id", "email", "phone", "country", "current_location",
+        "date_of_first_session", "date_of_last_session", "dob", "email_subscribe",
+        "email_open_tracking_disabled", "email_click_tracking_disabled", "external_id_type", "facebook",
+        "first_name", "gender", "home_city", "image_url", "language", "last_name",
+        "marked_email_as_spam_at", "push_subscribe", "push_tokens", "subscription_groups", "time_zone",
+        "twitter", "bio", "alias_name", "alias_label", "app_id", "_update_existing_only",
+        "push_token_import",
+    }
+)
+# fmt: on
 
 
 class CohortSender:
@@ -57,9 +74,11 @@ class AttributeSender:
 
     :param client: with a REST API key that has ``users.track``.
     :param attribute: the attribute's name.
+    :raises ConfigurationError: Braze takes no custom attribute of this name.
     """
 
     def __init__(self, client: BrazeClient, attribute: str) -> None:
+        check_attribute(attribute)
         self._client = client
         self._attribute = attribute
         self.rows_per_request = client.limits.attributes_per_request
@@ -86,6 +105,18 @@ class AttributeSender:
             else {"user_alias": {"alias_name": value, "alias_label": label}}
         )
         return {**person, self._attribute: not leaving}
+
+
+def check_attribute(name: str) -> None:
+    """Make sure that a name can be one of a custom attribute (Braze: User attributes object).
+
+    :raises ConfigurationError: it cannot.
+    """
+    if not ATTRIBUTE_NAME.fullmatch(name) or name.lower() in RESERVED:
+        raise ConfigurationError(
+            f"{name[:60]!r} cannot be the name of a custom attribute: letters, digits and underscores, at "
+            "most 255, and not the name of a field that Braze has for everybody. Nothing was sent."
+        )
 
 
 def _cohort_change(rows: Iterable[tuple[str, str, str, bool]], *, should_remove: bool) -> CohortChange:

@@ -6,7 +6,6 @@ import json
 
 COHORT_ID = "heap-cohort"
 DAG_ID = "heap_cohorts_to_braze"
-FIRST_NIGHT, SECOND_NIGHT = "2026-10-01", "2026-10-02"
 PEOPLE = [f"private-person-{number:06}" for number in range(2500)]
 
 
@@ -47,55 +46,57 @@ def assert_nothing_private(airflow, printed):
         assert secret.encode() not in database
 
 
-def test_clearing_in_a_running_airflow_sends_nothing_twice(airflow):
+def test_clearing_in_a_running_airflow_sends_nothing_twice(running_airflow, heapbraze_sandbox):
     """A finished and a half-failed import, cleared as on call: Braze takes each batch once."""
-    sandbox = airflow.sandbox
+    airflow, sandbox = running_airflow, heapbraze_sandbox
     everybody = [f"private-person-{number:06}" for number in range(8000)]
     sandbox.add_users([{"external_id": person} for person in everybody])
-    airflow.run("pools", "set", "braze", "4", "Braze imports")
     airflow.write_segment(everybody[:2000])
-    with airflow.standalone():
-        airflow.wait_for(lambda: airflow.query("SELECT 1 FROM serialized_dag"))
-        airflow.run("dags", "unpause", DAG_ID)
-        night(airflow, FIRST_NIGHT, "success")
-        assert set(sandbox.cohort(COHORT_ID)["members"]) == set(everybody[:2000])
-        accepted = accepted_bodies(sandbox)
-        clear_import(airflow, FIRST_NIGHT, "success")
-        assert accepted_bodies(sandbox) == accepted, "a finished import that is cleared sends nothing"
+    night(airflow, "first-night", "success")
+    assert set(sandbox.cohort(COHORT_ID)["members"]) == set(everybody[:2000])
+    accepted = accepted_bodies(sandbox)
+    clear_import(airflow, "first-night", "success")
+    assert accepted_bodies(sandbox) == accepted, "a finished import that is cleared sends nothing"
 
-        # The next night Braze takes two of six batches, then refuses the key: no retry, the task is red.
-        airflow.write_segment(everybody)
-        taken = {"count": 2, "status": 201, "applied": True, "endpoint": "cohort-users"}
-        refused = {"count": 50, "status": 401, "endpoint": "cohort-users"}
-        sandbox.faults(next=[taken, refused])
-        night(airflow, SECOND_NIGHT, "failed")
-        half_way = accepted_bodies(sandbox)
-        assert len(half_way) == len(accepted) + 2
+    # The next night Braze takes two of six batches, then refuses the key: no retry, the task is red.
+    airflow.write_segment(everybody)
+    taken = {"count": 2, "status": 201, "applied": True, "endpoint": "cohort-users"}
+    refused = {"count": 50, "status": 401, "endpoint": "cohort-users"}
+    sandbox.faults(next=[taken, refused])
+    night(airflow, "second-night", "failed")
+    half_way = accepted_bodies(sandbox)
+    assert len(half_way) == len(accepted) + 2
 
-        sandbox.faults()
-        clear_import(airflow, SECOND_NIGHT, "success")
-        assert set(sandbox.cohort(COHORT_ID)["members"]) == set(everybody)
-        whole = accepted_bodies(sandbox)
-        assert len(whole) == len(half_way) + 4
-        assert len(set(whole)) == len(whole), "no accepted batch was sent again"
+    sandbox.faults()
+    clear_import(airflow, "second-night", "success")
+    assert set(sandbox.cohort(COHORT_ID)["members"]) == set(everybody)
+    whole = accepted_bodies(sandbox)
+    assert len(whole) == len(half_way) + 4
+    assert len(set(whole)) == len(whole), "no accepted batch was sent again"
 
 
-def night(airflow, date, state):
-    airflow.run("dags", "trigger", DAG_ID, "--logical-date", date)
-    airflow.wait_for(lambda: import_task(airflow, date) == (state, 1))
+def night(airflow, run_id, state):
+    airflow.run("dags", "trigger", DAG_ID, "--run-id", run_id)
+    airflow.wait_for(lambda: import_task(airflow, run_id) == (state, 1))
 
 
-def clear_import(airflow, date, state):
+def clear_import(airflow, run_id, state):
     """Clear the task of one run, as a click on it in Airflow's UI does."""
-    dates = ["--start-date", date, "--end-date", date]
-    airflow.run("tasks", "clear", DAG_ID, "--task-regex", r"cohort\.import", "--yes", *dates)
-    airflow.wait_for(lambda: import_task(airflow, date) == (state, 2))
+    airflow.api(
+        "POST",
+        f"dags/{DAG_ID}/clearTaskInstances",
+        dry_run=False,
+        dag_run_id=run_id,
+        task_ids=["cohort.import"],
+        only_failed=False,
+    )
+    airflow.wait_for(lambda: import_task(airflow, run_id) == (state, 2))
 
 
-def import_task(airflow, date):
+def import_task(airflow, run_id):
     rows = airflow.query(
-        "SELECT ti.state, ti.try_number FROM task_instance ti JOIN dag_run USING (dag_id, run_id) "
-        f"WHERE date(logical_date) = '{date}' AND task_id = 'cohort.import' AND map_index = 0"
+        "SELECT state, try_number FROM task_instance "
+        f"WHERE run_id = '{run_id}' AND task_id = 'cohort.import' AND map_index = 0"
     )
     return rows[0] if rows else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import duckdb
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from upath import UPath
 
 from airflow_provider_heapbraze.membership.errors import LedgerDamagedError, PlaceLostError
 from airflow_provider_heapbraze.membership.guards import Guards
@@ -18,6 +20,7 @@ from airflow_provider_heapbraze.membership.ledger import Commit, Settled, Target
 from airflow_provider_heapbraze.membership.planning import (
     Request,
     make_plan,
+    write_rejected,
     write_snapshot,
 )
 
@@ -175,6 +178,33 @@ def test_unknown_name_is_sent_again(tmp_path):
 def test_nothing_is_made_for_nobody(tmp_path):
     ledger = TargetLedger(tmp_path / "ledger", TARGET)
     assert planned(ledger, set(), tmp_path).name is None
+
+
+def test_the_ledger_in_an_object_store(tmp_path):
+    root = UPath(f"memory://ledger-{uuid4().hex}")
+    ledger = TargetLedger(root, TARGET)
+    assert ledger.last() is None
+    plan = planned(ledger, {"ann", "bob"}, tmp_path)
+    ledger.begin_attempt(plan).record(Settled(acknowledged=[(0, 1)], rejected={1: "refused_400"}, named=True))
+    settled = ledger.settled(plan.plan_id)
+    snapshot, size = write_snapshot(ledger, plan, settled)
+    assert (size, ledger.path(snapshot).exists()) == (1, True)
+    assert write_rejected(ledger, plan, settled)
+    again = TargetLedger(root, TARGET)
+    assert again.last() == plan
+    assert make_plan(again, again.last(), request(tmp_path, {"bob"}, "run-2")).removes == 1
+    with pytest.raises(PlaceLostError):
+        again.append(plan)
+
+
+def test_a_later_attempt_at_a_plan_stops_the_earlier_one(tmp_path):
+    ledger = TargetLedger(tmp_path / "ledger", TARGET)
+    plan = planned(ledger, {"ann"}, tmp_path)
+    first = ledger.begin_attempt(plan)
+    first.check()
+    ledger.begin_attempt(plan).check()
+    with pytest.raises(PlaceLostError, match="later attempt of run run-1"):
+        first.check()
 
 
 def test_two_runs_cannot_take_one_place(tmp_path):

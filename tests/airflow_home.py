@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -13,10 +15,17 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[1]
 COHORT_ID = "heap-cohort"
 DAG_ID = "heap_cohorts_to_braze"
+
+
+def free_port():
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        return opened.getsockname()[1]
 
 
 class Airflow:
@@ -25,6 +34,7 @@ class Airflow:
     def __init__(self, home, sandbox):
         self.home = home
         self.sandbox = sandbox
+        self.port = free_port()
         self.segment = home / "segment.csv"
         self.ledger = home / "ledger"
         cohorts = home / "cohorts.yaml"
@@ -39,7 +49,15 @@ class Airflow:
             "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+            "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "data_import_key",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(self.port),
+            "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{self.port}",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.port}/execution/",
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__HEAPBRAZE__LEDGER": self.ledger.as_uri(),
             "HEAP_COHORTS_FILE": str(cohorts),
         }
@@ -77,6 +95,23 @@ class Airflow:
         """Return every run's report, oldest first."""
         return [json.loads(path.read_text()) for path in sorted(self.ledger.glob("targets/*/reports/*.json"))]
 
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def api(self, method, path, **body):
+        """Call Airflow's API as its UI does."""
+        token = requests.get(f"{self.url}/auth/token", timeout=30).json()["access_token"]
+        answer = requests.request(
+            method,
+            f"{self.url}/api/v2/{path}",
+            headers={"Authorization": f"Bearer {token}"},
+            json=body or None,
+            timeout=30,
+        )
+        assert answer.ok, answer.text
+        return answer.json()
+
     @contextmanager
     def standalone(self):
         """Run scheduler, API server, DAG processor and triggerer for as long as the context lasts."""
@@ -90,10 +125,18 @@ class Airflow:
                 start_new_session=True,
             )
             try:
-                yield
+                self.wait_for(self._is_up)
+                yield self
             finally:
                 os.killpg(process.pid, 15)
                 process.wait(timeout=60)
+
+    def _is_up(self):
+        try:
+            healthy = requests.get(f"{self.url}/api/v2/monitor/health", timeout=5).ok
+        except requests.ConnectionError:
+            return False
+        return healthy and self.query("SELECT 1 FROM serialized_dag")
 
     def wait_for(self, what, seconds=120):
         """Wait until something is true; return it."""
@@ -103,8 +146,10 @@ class Airflow:
             if found:
                 return found
             time.sleep(0.5)
-        log = self.home / "standalone.log"
-        raise AssertionError(log.read_text()[-4000:] if log.exists() else "waited in vain")
+        tasks = self.query("SELECT run_id, task_id, map_index, state, try_number FROM task_instance")
+        runs = self.query("SELECT run_id, logical_date, state FROM dag_run")
+        log = (self.home / "standalone.log").read_text()
+        raise AssertionError(f"waited in vain: {tasks} {runs}\n{log[-3000:]}")
 
 
 @pytest.fixture(scope="session")
@@ -126,3 +171,34 @@ def migrated_database(tmp_path_factory):
 def airflow(migrated_database, heapbraze_sandbox, tmp_path):
     (tmp_path / "airflow.db").write_bytes(migrated_database.read_bytes())
     return Airflow(tmp_path, heapbraze_sandbox)
+
+
+@pytest.fixture
+def running_airflow(running_airflow_server, heapbraze_sandbox):
+    """Give the running Airflow with an empty sandbox and an empty ledger."""
+    shutil.rmtree(running_airflow_server.ledger, ignore_errors=True)
+    return running_airflow_server
+
+
+@pytest.fixture(scope="session")
+def running_airflow_server(migrated_database, heapbraze_sandbox_server, tmp_path_factory):
+    """Run a whole Airflow, once for all tests that need one: scheduler, API server and UI."""
+    home = tmp_path_factory.mktemp("running-airflow")
+    (home / "airflow.db").write_bytes(migrated_database.read_bytes())
+    airflow = Airflow(home, heapbraze_sandbox_server)
+    airflow.write_segment([])  # for the run that the schedule makes at once
+    airflow.run("pools", "set", "braze", "4", "Braze imports")
+    connections = home / "connections.json"
+    connections.write_text(
+        json.dumps(
+            {
+                "braze_default": heapbraze_sandbox_server.braze_connection(),
+                "heap_default": heapbraze_sandbox_server.heap_connection(),
+            }
+        )
+    )
+    airflow.run("connections", "import", str(connections))
+    with airflow.standalone():
+        airflow.run("dags", "unpause", DAG_ID)
+        airflow.wait_for(lambda: ("success",) in airflow.query("SELECT state FROM dag_run"))
+        yield airflow

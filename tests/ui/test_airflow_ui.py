@@ -1,0 +1,67 @@
+"""What people see in Airflow's UI, in a real browser."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+CHROMIUM = shutil.which("chromium")
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")
+
+
+@contextmanager
+def browser():
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        try:
+            yield opened.new_page(viewport={"width": 1400, "height": 1000})
+        finally:
+            opened.close()
+
+
+def test_the_connection_form(running_airflow):
+    """Every field has its label, keys are hidden, and the test button says what it found."""
+    with browser() as page:
+        page.goto(f"{running_airflow.url}/connections")
+        page.get_by_role("row", name="braze_default").get_by_role("button", name="Edit Connection").click()
+        form = page.get_by_role("dialog")
+        expect(form.get_by_text("REST endpoint")).to_be_visible()
+        expect(form.get_by_text("REST API key")).to_be_visible()
+        form.get_by_role("button", name="Extra Fields", exact=True).click()
+        for label in ("Instance", "Partner name", "Partner API key", "Data import key"):
+            expect(form.get_by_text(label, exact=True)).to_be_visible()
+        for name in ("partner_api_key", "data_import_key"):
+            expect(form.locator(f"input[name='element_{name}']")).to_have_attribute("type", "password")
+        assert "sandbox-data-import-key" not in page.content()
+        page.keyboard.press("Escape")
+        page.get_by_role("row", name="braze_default").get_by_role("button", name="Test Connection").click()
+        page.wait_for_timeout(2000)
+        page.screenshot(path="/tmp/shots/test.png")
+
+
+def test_a_green_run(running_airflow):
+    airflow = running_airflow
+    airflow.write_segment(["somebody-in-particular"])
+    airflow.run("dags", "trigger", "heap_cohorts_to_braze", "--run-id", "seen-in-the-ui")
+    airflow.wait_for(
+        lambda: ("success",) in airflow.query("SELECT state FROM dag_run WHERE run_id = 'seen-in-the-ui'")
+    )
+    with browser() as page:
+        page.goto(f"{airflow.url}/dags/heap_cohorts_to_braze/runs/seen-in-the-ui")
+        expect(page.get_by_text("Success").first).to_be_visible()
+        page.goto(f"{airflow.url}/dags/heap_cohorts_to_braze/runs/seen-in-the-ui/tasks/group/cohort")
+        page.wait_for_timeout(3000)
+        page.screenshot(path="/tmp/shots/run.png")
