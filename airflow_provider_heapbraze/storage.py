@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LOCAL_PROTOCOLS = {"", "file", "local"}
+# Another writer who looked at the same moment has written by then.
+SETTLE_SECONDS = 2.0
 
 
 def local(path: Any) -> Path | None:
@@ -37,10 +40,22 @@ def write_new(path: Any, data: bytes) -> None:
     """Write a file that must not be there yet.
 
     Two writers at the same moment: one gets :class:`FileExistsError`. On a local disk by a hard link, in an
-    object store by its create-if-absent. A store without that gets the best effort: look, write, read back.
+    object store by its create-if-absent. A store without that gets the best effort: look, write, wait, read
+    back. A file that holds the very same is taken for ours: a store's client that repeats a request whose
+    answer was lost meets its own file.
 
-    :raises FileExistsError: the file is there.
+    :param data: different from what any other writer would write.
+    :raises FileExistsError: the file is there, and holds something else.
     """
+    try:
+        _create(path, data)
+    except FileExistsError:
+        refresh(path.parent)
+        if path.read_bytes() != data:
+            raise
+
+
+def _create(path: Any, data: bytes) -> None:
     target = local(path)
     if target is not None:
         with _beside(target) as temporary:
@@ -50,7 +65,7 @@ def write_new(path: Any, data: bytes) -> None:
         _flush(target.parent)
         return
     try:
-        _create(path, data)
+        _create_in_store(path, data)
     except (NotImplementedError, ValueError):
         _write_where_absent(path, data)
     refresh(path.parent)
@@ -97,7 +112,7 @@ def refresh(folder: Any) -> None:
         folder.fs.invalidate_cache(folder.path)
 
 
-def _create(path: Any, data: bytes) -> None:
+def _create_in_store(path: Any, data: bytes) -> None:
     try:
         with path.open("xb") as file:
             file.write(data)
@@ -116,6 +131,7 @@ def _write_where_absent(path: Any, data: bytes) -> None:
     if path.exists():
         raise FileExistsError
     path.write_bytes(data)
+    time.sleep(SETTLE_SECONDS)
     refresh(path.parent)
     if path.read_bytes() != data:
         raise FileExistsError

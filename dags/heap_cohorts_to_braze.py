@@ -1,7 +1,7 @@
 """Every night: each Heap segment in ``heap_cohorts.yaml`` becomes a Braze cohort, and stays equal to it.
 
-Copy this file and the YAML beside it. It needs the connection ``braze_default``, and a pool ``braze`` whose
-slots say how many cohorts are imported at the same time (``airflow pools set braze 4 "Braze imports"``).
+Copy this file and the YAML beside it. It needs the connection ``braze_default``, and a pool ``braze`` of one
+slot (``airflow pools set braze 1 "Braze imports"``): each import paces itself at the whole of Braze's limit.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def main() -> int:
         print("Setting up Airflow ...", flush=True)
         subprocess.run(["airflow", "db", "migrate"], env=environment, check=True, stdout=subprocess.DEVNULL)
         subprocess.run(
-            ["airflow", "pools", "set", "braze", "4", "Braze imports"], env=environment, check=True
+            ["airflow", "pools", "set", "braze", "1", "Braze imports"], env=environment, check=True
         )
         _import_connections(environment, sandbox)
         print("\nAirflow's UI: http://localhost:8080 (no login; Ctrl-C ends it)\n", flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -23,7 +24,6 @@ SEGMENT = HOME / "trial_power_users.csv"
 LEDGER = HOME / "ledger"
 COHORT_ID = "heap-trial-power-users"
 DAG_ID = "heap_cohorts_to_braze"
-PORT = 8765
 
 # Braze knows people by number: the first by external id, the next by alias only, the last by device only.
 EXTERNAL_IDS, ALIASES, DEVICES = range(45_000), range(45_000, 48_000), range(48_000, 50_000)
@@ -101,19 +101,27 @@ def environment(sandbox: Sandbox) -> dict[str, str]:
 @contextmanager
 def local_braze() -> Iterator[Sandbox]:
     """Run the sandbox with its people for as long as the context lasts."""
-    command = [sys.executable, "-m", "airflow_provider_heapbraze.sandbox", "--port", str(PORT)]
+    port = _free_port()
+    command = [sys.executable, "-m", "airflow_provider_heapbraze.sandbox", "--port", str(port)]
     with (
         (HOME / "sandbox.log").open("w") as log,
         subprocess.Popen(command, stdout=log, stderr=log) as process,
     ):
         try:
-            sandbox = Sandbox(f"http://127.0.0.1:{PORT}")
+            sandbox = Sandbox(f"http://127.0.0.1:{port}")
             _wait_until_up(sandbox, process)
             for people in SEED:
                 sandbox.add_users(**people)
             yield sandbox
         finally:
             process.terminate()
+
+
+def _free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
 
 
 def _wait_until_up(sandbox: Sandbox, process: subprocess.Popen[bytes]) -> None:

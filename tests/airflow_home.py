@@ -187,7 +187,7 @@ def running_airflow_server(migrated_database, heapbraze_sandbox_server, tmp_path
     (home / "airflow.db").write_bytes(migrated_database.read_bytes())
     airflow = Airflow(home, heapbraze_sandbox_server)
     airflow.write_segment([])  # for the run that the schedule makes at once
-    airflow.run("pools", "set", "braze", "4", "Braze imports")
+    airflow.run("pools", "set", "braze", "1", "Braze imports")
     connections = home / "connections.json"
     connections.write_text(
         json.dumps(

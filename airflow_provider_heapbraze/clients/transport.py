@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 USER_AGENT = f"airflow-provider-heapbraze/{__version__}"
 CONNECTIONS = 32
+TIMEOUT = (10.0, 60.0)
 WAITS = (RateLimitedError, ResourceLockedError)
 
 
@@ -85,7 +86,7 @@ class Transport:
         base_url: str,
         *,
         user_agent: str = USER_AGENT,
-        timeout: tuple[float, float] = (10.0, 60.0),
+        timeout: tuple[float, float] = TIMEOUT,
         retry: RetryPolicy = RetryPolicy(),
         clock: Clock = SYSTEM_CLOCK,
         random: Callable[[], float] = random_module.random,

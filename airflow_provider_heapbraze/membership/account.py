@@ -26,8 +26,9 @@ class Account:
         self._lock = threading.Lock()
         self._monotonic = monotonic
         self._taken_at = monotonic()
-        self._answers = Settled()
         self._acknowledged: list[tuple[int, int]] = []
+        self._rejected: dict[int, str] = {}
+        self._named = False
         self._batches = 0
         self._accepted_rows = 0
         self._refused_rows = 0
@@ -44,13 +45,13 @@ class Account:
     def reject(self, rejected: dict[int, str]) -> None:
         """Note rows that were refused for good."""
         with self._lock:
-            self._answers.rejected.update(rejected)
+            self._rejected.update(rejected)
             self._refused_rows += len(rejected)
 
     def named(self) -> None:
         """Note that the target took its name."""
         with self._lock:
-            self._answers.named = True
+            self._named = True
 
     def leave_open(self, batch: Batch) -> None:
         """Note rows whose fate no answer settled; the others go on."""
@@ -89,12 +90,19 @@ class Account:
         with self._lock:
             return self._batches >= FLUSH_BATCHES or self._monotonic() - self._taken_at >= FLUSH_SECONDS
 
-    def take(self) -> Settled:
-        """Hand out what has come since the last time."""
+    def take(self, *, final: bool = False) -> Settled:
+        """Hand out what has come since the last time.
+
+        Rejections are held back until somebody is accepted: if nobody is, a setting is wrong, not they.
+
+        :param final: everybody has an answer; hand out all.
+        """
         with self._lock:
-            answers = self._answers
+            answers = Settled(named=self._named)
             answers.merge(Settled(acknowledged=self._acknowledged))
-            self._answers, self._acknowledged = Settled(), []
+            self._acknowledged, self._named = [], False
+            if self._accepted_rows or final:
+                answers.rejected, self._rejected = self._rejected, {}
             self._batches = 0
             self._taken_at = self._monotonic()
             return answers

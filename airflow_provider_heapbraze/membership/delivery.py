@@ -20,12 +20,13 @@ from airflow_provider_heapbraze.clients.errors import (
 )
 from airflow_provider_heapbraze.membership.account import FLUSH_SECONDS, Account
 from airflow_provider_heapbraze.membership.batches import read_batches
+from airflow_provider_heapbraze.membership.entries import Settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow_provider_heapbraze.membership.batches import Batch, Refusals
-    from airflow_provider_heapbraze.membership.entries import Plan, Settled
+    from airflow_provider_heapbraze.membership.entries import Plan
     from airflow_provider_heapbraze.membership.ledger import TargetLedger
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class Delivery:
         self._attempt = ledger.begin_attempt(plan)
         self._checked_at = monotonic()
         self._settled = ledger.settled(plan.plan_id)
+        self._unrecorded = Settled()
 
     @property
     def settled(self) -> Settled:
@@ -103,10 +105,12 @@ class Delivery:
             self._send_name()
             self._send_rows()
             self._account.check_none_left_open()
+            self._flush(final=True)
         except BaseException:
             self._record_at_the_end()
             raise
-        self._flush()
+        finally:
+            self._end_attempt()
         return self._settled
 
     def _send_name(self) -> None:
@@ -147,21 +151,28 @@ class Delivery:
             self._flush()
         return left
 
-    def _flush(self) -> None:
+    def _flush(self, *, final: bool = False) -> None:
         self._check_owner()
-        self._record()
+        self._record(final=final)
 
-    def _record(self) -> None:
-        answers = self._account.take()
-        if answers:
-            self._attempt.record(answers)
-            self._settled.merge(answers)
+    def _record(self, *, final: bool = False) -> None:
+        self._unrecorded.merge(self._account.take(final=final))
+        if self._unrecorded:
+            self._attempt.record(self._unrecorded)
+            self._settled.merge(self._unrecorded)
+            self._unrecorded = Settled()
 
     def _record_at_the_end(self) -> None:
         try:
             self._record()
         except Exception:  # the error that ends the run is the one to see
             log.exception("The last acknowledgements could not be recorded; the next run sends them again.")
+
+    def _end_attempt(self) -> None:
+        try:
+            self._attempt.end()
+        except Exception:  # as above; whoever comes next waits a little longer
+            log.exception("The end of this attempt could not be recorded.")
 
     def _check(self) -> None:
         """Make sure that the next request may go; every sending thread asks before each."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
@@ -45,7 +47,8 @@ class Plan:
     :param name: name that the cohort is to have, or None where the target has no name.
     :param name_known: whether the target surely has this name already.
     :param counts: the waterfall down to the plan; see :mod:`.report`.
-    :param breaches: limits that it passes.
+    :param change: what guards look at; see :class:`.guards.ChangeCounts`.
+    :param as_of: the time that the run is for, ISO 8601, UTC.
     """
 
     kind: ClassVar[str] = "plan"
@@ -62,8 +65,8 @@ class Plan:
     name: str | None
     name_known: bool
     counts: dict[str, Any]
-    breaches: list[dict[str, Any]]
-    made_at: str
+    change: dict[str, Any]
+    as_of: str
 
     @property
     def folder(self) -> str:
@@ -101,7 +104,7 @@ class Commit:
     forced: bool
     name: str | None
     report: str
-    made_at: str
+    as_of: str
 
 
 Entry = Plan | Commit
@@ -119,7 +122,13 @@ class Settled:
         """Take over what another record knows."""
         self.acknowledged = _joined([*self.acknowledged, *other.acknowledged])
         self.rejected.update(other.rejected)
+        # An acknowledgement that comes late is one all the same.
+        self.rejected = {row: reason for row, reason in self.rejected.items() if not self._has(row)}
         self.named = self.named or other.named
+
+    def _has(self, row: int) -> bool:
+        place = bisect_right(self.acknowledged, (row, sys.maxsize)) - 1
+        return place >= 0 and row < self.acknowledged[place][1]
 
     @property
     def acknowledged_rows(self) -> int:

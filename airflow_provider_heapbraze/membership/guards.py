@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Guards:
         return list(self._breaches(change))
 
     def _breaches(self, change: ChangeCounts) -> Iterator[Breach]:
-        match_rate = _number("min_match_rate", self.min_match_rate)
+        match_rate = _share("min_match_rate", self.min_match_rate)
         if change.members and match_rate is not None and change.match_rate < match_rate:
             yield Breach(
                 "min_match_rate", round(change.match_rate, 4), match_rate, "of the members are matched"
@@ -58,17 +59,17 @@ class Guards:
             yield from self._removal_breaches(change)
         share = _number("max_added_share", self.max_added_share)
         if share is not None and change.held and change.adds > share * change.held:
-            added = round(change.adds / change.held, 4)
+            added = _ceil(change.adds / change.held)
             yield Breach("max_added_share", added, share, "of the people held would be added")
 
     def _removal_breaches(self, change: ChangeCounts) -> Iterator[Breach]:
-        share = _number("max_removed_share", self.max_removed_share)
+        share = _share("max_removed_share", self.max_removed_share)
         if share is not None and change.removes > share * change.held:
-            removed = round(change.removes / change.held, 4)
+            removed = _ceil(change.removes / change.held)
             yield Breach("max_removed_share", removed, share, "of the people held would be removed")
         count = _number("max_removed", self.max_removed)
         if count is not None and change.removes > count:
-            yield Breach("max_removed", change.removes, count, "people would be removed")
+            yield Breach("max_removed", change.removes, int(count), "people would be removed")
 
 
 @dataclass(frozen=True)
@@ -103,18 +104,20 @@ class Breach:
     limit: float
     meaning: str
 
+    @property
+    def allowance(self) -> str:
+        """Return the argument that allows this once."""
+        return "allow_empty=True" if self.guard == "allow_empty" else f"{self.guard}={self.value}"
+
     def as_dict(self) -> dict[str, Any]:
         """Return the breach as small JSON."""
         return asdict(self)
 
-
-def describe(breaches: Sequence[Mapping[str, Any]]) -> str:
-    """Say what was breached and which parameter allows it once."""
-    return "; ".join(
-        f"{b['value']:g} {b['meaning']} (limit {b['limit']:g}; to allow it once, clear the task with "
-        f"Guards({b['guard']}={'True' if b['guard'] == 'allow_empty' else format(b['value'], 'g')}))"
-        for b in breaches
-    )
+    def __str__(self) -> str:
+        return (
+            f"{self.value:,} {self.meaning} (limit {self.limit:,}; to allow it once, clear the task with "
+            f"Guards({self.allowance}))"
+        )
 
 
 def _number(name: str, value: Any) -> float | None:
@@ -137,3 +140,19 @@ def _flag(name: str, value: Any) -> bool:
     if text not in {"true", "false"}:
         raise ConfigurationError(f"Guards: {name} must be true or false. Nothing was sent.")
     return text == "true"
+
+
+def _share(name: str, value: Any) -> float | None:
+    share = _number(name, value)
+    if share is not None and share > 1:
+        raise ConfigurationError(f"Guards: {name} is a share, from 0 to 1. Nothing was sent.")
+    return share
+
+
+def _ceil(share: float) -> float:
+    """Round up, so that the value, taken for the limit, lets the plan pass."""
+    return math.ceil(share * 10_000) / 10_000
+
+
+def _floor(share: float) -> float:
+    return math.floor(share * 10_000) / 10_000

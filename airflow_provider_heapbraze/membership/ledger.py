@@ -19,8 +19,10 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.membership.entries import Commit, Entry, Plan, Settled, Target
@@ -127,8 +129,9 @@ class TargetLedger:
         """
         number = max(_numbers(self.path(f"{plan.folder}/attempts")), default=0) + 1
         try:
+            name = f"{plan.folder}/attempts/{number:08d}.json"
             storage.write_new(
-                self.path(f"{plan.folder}/attempts/{number:08d}.json"), _json({"attempt": number})
+                self.path(name), _json({"attempt": number, "id": uuid4().hex, "at": time.time()})
             )
         except FileExistsError:
             raise PlaceLostError(
@@ -137,15 +140,21 @@ class TargetLedger:
             ) from None
         return Attempt(self, plan, number)
 
+    def last_sign_of_life(self, plan_id: str) -> float | None:
+        """Return when somebody was last at work on a plan, UTC epoch seconds; None where nobody can be."""
+        folder = f"plans/{plan_id}/attempts"
+        newest = max(_numbers(self.path(folder)), default=0)
+        if not newest or self.path(f"{folder}/{newest:08d}-ended.json").exists():
+            return None
+        settled = _files(self.path(f"plans/{plan_id}/settled"))[-1:]
+        signs = [f"{folder}/{newest:08d}.json", *(f"plans/{plan_id}/settled/{path.name}" for path in settled)]
+        return max(float(self._read(name)["at"]) for name in signs)
+
     def describe_target(self) -> None:
         """Write down once whom this folder is about."""
-        text = _json({"format": FORMAT, "kind": self.target.kind, **self.target.place})
         path = self.path("target.json")
         if not path.exists():
-            try:
-                storage.write_new(path, text)
-            except FileExistsError:
-                return  # another run wrote the same at the same moment
+            storage.write_new(path, _json({"kind": self.target.kind, **self.target.place}))
 
     def write_report(self, name: str, report: Mapping[str, Any]) -> None:
         """Write a run's report down."""
@@ -172,8 +181,8 @@ class TargetLedger:
     def _read(self, name: str) -> dict[str, Any]:
         try:
             record = json.loads(self.path(name).read_bytes())
-        except (OSError, ValueError):
-            raise self._damaged(f"{name} cannot be read") from None
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            raise self._damaged(f"{name} is missing or cannot be read") from None
         if not isinstance(record, dict) or record.pop("format", None) != FORMAT:
             raise self._damaged(f"{name} is of a form that this version does not know")
         return record
@@ -225,8 +234,14 @@ class Attempt:
             "acknowledged": settled.acknowledged,
             "rejected": sorted(settled.rejected.items()),
             "named": settled.named,
+            "at": time.time(),
         }
         storage.write_new(self._ledger.path(name), _json(record))
+
+    def end(self) -> None:
+        """Write down that nothing more comes from this attempt, so that nobody has to wait for it."""
+        name = f"{self._plan.folder}/attempts/{self._number:08d}-ended.json"
+        storage.write_new(self._ledger.path(name), _json({"attempt": self._number, "at": time.time()}))
 
 
 def _entry_dict(entry: Entry) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.membership.errors import LedgerDamagedError, UnbalancedError
+from airflow_provider_heapbraze.membership.members import readable
 from airflow_provider_heapbraze.membership.tables import workspace
 from airflow_provider_heapbraze.membership.values import identified_expression, text_and_problem
 
@@ -99,8 +99,9 @@ def match(members: Members, mapping: IdentityMapping, access: Access, ledger: Pa
     """Match every member, and write down the result.
 
     The folder ``matches/<fingerprint>`` of the ledger holds ``identifiers.parquet`` (kind, value, label),
-    each once; ``unmatched.parquet`` (row, reason and the values as they came), which is the only place with
-    identifiers of failures; and ``match.json`` with the counts.
+    each once; ``others.parquet``, the identifiers that the same people have beside the chosen one;
+    ``unmatched.parquet`` (row, reason and the values as they came), which is the only place with identifiers
+    of failures; and ``match.json`` with the counts.
 
     :param ledger: folder of all ledgers.
     :raises ConfigurationError: the mapping or the source cannot be used as it is.
@@ -108,13 +109,15 @@ def match(members: Members, mapping: IdentityMapping, access: Access, ledger: Pa
     mapping.check()
     with workspace() as space:
         space.sql("CREATE TABLE found (kind VARCHAR, value VARCHAR, label VARCHAR)")
+        space.sql("CREATE TABLE others (kind VARCHAR, value VARCHAR, label VARCHAR)")
         space.sql(
             "CREATE TABLE unmatched "
             '("row" BIGINT, reason VARCHAR, external_id VARCHAR, alias_name VARCHAR, device_id VARCHAR)'
         )
         total = 0
         for part in members.parts(space, access, mapping.columns):
-            total += _match_part(space, part, mapping, first_row=total + 1)
+            with readable(part.source):
+                total += _match_part(space, part.view, mapping, first_row=total + 1)
         space.sql("CREATE TABLE identifiers AS SELECT DISTINCT kind, value, label FROM found")
         counts = _counts(space, total)
         return _write(space, ledger, counts)
@@ -127,14 +130,14 @@ def read_match(folder: Path) -> MatchResult:
     """
     try:
         record = json.loads((folder / "match.json").read_bytes())
-    except (OSError, ValueError):
-        record = {}
-    if record.pop("format", None) != FORMAT:
-        raise LedgerDamagedError(
-            f"The match {folder.name} is not in the ledger, or damaged. Nothing was sent. Clear the match "
-            "task to make it again."
-        )
-    return MatchResult(**record)
+        if record["format"] == FORMAT:
+            return MatchResult(storage.uri(folder), record["fingerprint"], record["counts"])
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        pass  # said below; a storage that cannot be reached is another error, and passes
+    raise LedgerDamagedError(
+        f"The match {folder.name} is not in the ledger, or damaged. Nothing was sent. Clear the match task "
+        "to make it again."
+    )
 
 
 def _match_part(space: Workspace, part: str, mapping: IdentityMapping, first_row: int) -> int:
@@ -148,8 +151,10 @@ def _match_part(space: Workspace, part: str, mapping: IdentityMapping, first_row
         cell(column) for column in (mapping.external_id, mapping.alias_name, mapping.device_id)
     )
     if mapping.identified:
-        identified = identified_expression(mapping.identified, types[mapping.identified.lower()])
+        told = identified_expression(mapping.identified, types[mapping.identified.lower()])
+        identified = "told_identified"
     else:
+        told = "NULL"
         named_by = "external_problem" if mapping.external_id else "alias_problem"
         identified = f"{named_by} NOT IN ('blank', 'not_finite')"
     space.sql(
@@ -157,10 +162,11 @@ def _match_part(space: Workspace, part: str, mapping: IdentityMapping, first_row
         CREATE OR REPLACE TEMP TABLE cells AS
         WITH cleaned AS (
             SELECT {external} AS external, {external_problem} AS external_problem, {alias} AS alias,
-                {alias_problem} AS alias_problem, {device} AS device, {device_problem} AS device_problem, *
+                {alias_problem} AS alias_problem, {device} AS device, {device_problem} AS device_problem,
+                {told} AS told_identified
             FROM {part}
         ), known AS (SELECT *, {identified} AS is_identified FROM cleaned)
-        SELECT external, alias, device,
+        SELECT external, external_problem, alias, alias_problem, device, device_problem,
             CASE
                 WHEN external_problem = '' THEN 'external_id'
                 WHEN is_identified AND alias_problem = '' THEN 'alias'
@@ -182,6 +188,12 @@ def _match_part(space: Workspace, part: str, mapping: IdentityMapping, first_row
         "INSERT INTO found SELECT kind, "
         "CASE kind WHEN 'external_id' THEN external WHEN 'alias' THEN alias ELSE device END, "
         f"CASE kind WHEN 'alias' THEN '{label}' ELSE '' END FROM cells WHERE kind IS NOT NULL"
+    )
+    space.sql(
+        f"INSERT INTO others SELECT 'alias', alias, '{label}' FROM cells "
+        "WHERE kind <> 'alias' AND alias_problem = '' "
+        "UNION ALL SELECT 'device_id', device, '' FROM cells "
+        "WHERE kind <> 'device_id' AND device_problem = ''"
     )
     space.sql(
         'INSERT INTO unmatched SELECT "row", reason, external, alias, device FROM cells WHERE kind IS NULL'
@@ -210,11 +222,18 @@ def _counts(space: Workspace, members: int) -> dict[str, Any]:
 
 def _fingerprint(space: Workspace, counts: dict[str, Any]) -> str:
     """Tell results apart by their content, whatever the order of their rows."""
-    halves = space.ask(
-        "SELECT sum(md5_number_lower(row_text)), sum(md5_number_upper(row_text)) FROM "
-        "(SELECT kind || chr(0) || value || chr(0) || label AS row_text FROM identifiers)"
-    )
-    return hashlib.sha256(json.dumps([str(halves), counts], sort_keys=True).encode()).hexdigest()[:32]
+    sums = [
+        space.ask(
+            "SELECT sum(md5_number_lower(text)), sum(md5_number_upper(text)) FROM "
+            f"(SELECT concat_ws(chr(0), {columns}) AS text FROM {table})"
+        )
+        for table, columns in (
+            ("identifiers", "kind, value, label"),
+            ("others", "kind, value, label"),
+            ("unmatched", "reason, external_id, alias_name, device_id"),
+        )
+    ]
+    return hashlib.sha256(json.dumps([str(sums), counts], sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _write(space: Workspace, ledger: Path, counts: dict[str, Any]) -> MatchResult:
@@ -223,12 +242,10 @@ def _write(space: Workspace, ledger: Path, counts: dict[str, Any]) -> MatchResul
     result = MatchResult(storage.uri(folder), fingerprint, counts)
     if (folder / "match.json").exists():
         return result  # the same members were matched before
-    for table in ("identifiers", "unmatched"):
+    for table in ("identifiers", "others", "unmatched"):
         local = space.folder / f"{table}.parquet"
         space.write(f"SELECT * FROM {table}", local)
         storage.write_whole(folder / f"{table}.parquet", local)
-    with suppress(FileExistsError):  # another task wrote the same at the same moment
-        storage.write_new(
-            folder / "match.json", json.dumps({"format": FORMAT, **asdict(result)}, indent=1).encode()
-        )
+    record = {"format": FORMAT, "fingerprint": fingerprint, "counts": counts}
+    storage.write_new(folder / "match.json", json.dumps(record, indent=1).encode())
     return result

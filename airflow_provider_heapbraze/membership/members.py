@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
+from airflow_provider_heapbraze.membership.values import identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,6 +33,7 @@ FORMATS: dict[str, FileFormat] = {
     ".jsonl": "ndjson",
     ".parquet": "parquet",
 }
+NAME = re.compile(r"[A-Za-z_][A-Za-z_ ]*")
 COMPRESSED = re.compile(r"\.(gz|zst)$")
 
 
@@ -46,16 +49,27 @@ class Access(Protocol):
         """Run a query; give its columns' names, and its rows in chunks."""
 
 
+class Part(NamedTuple):
+    """Some of the members, in DuckDB.
+
+    :param view: has the columns that are needed.
+    :param source: what to call it in a message.
+    """
+
+    view: str
+    source: str
+
+
 class Members(Protocol):
     """A source of members."""
 
     template_fields: ClassVar[Sequence[str]]
 
-    def parts(self, space: Workspace, access: Access, columns: Sequence[str]) -> Iterator[str]:
+    def parts(self, space: Workspace, access: Access, columns: Sequence[str]) -> Iterator[Part]:
         """Put the members into DuckDB, part by part; each part is gone when the next one is asked for.
 
         :param columns: names of the columns that are needed; others may be left out.
-        :returns: the name of a view that has these columns, per part.
+        :returns: the parts, in their order.
         :raises ConfigurationError: the members cannot be read as they are described.
         """
 
@@ -74,14 +88,16 @@ class FileMembers:
     path: str
     format: str | None = None
 
-    def parts(self, space: Workspace, access: Access, columns: Sequence[str]) -> Iterator[str]:
-        """Give one part per file."""
+    def parts(self, space: Workspace, access: Access, columns: Sequence[str]) -> Iterator[Part]:
+        """Give one part per file; the copy of a remote one is gone when the next one is asked for."""
         for file in _files(access.path(self.path)):
             kind = self._format_of(file.name)
-            with _read(file.name):
-                _READERS[kind](space, storage.fetched(file, space.folder), columns)
-            _check_columns(columns, [row[0] for row in space.ask("DESCRIBE part")], file.name)
-            yield "part"
+            with storage.local_copy(file) as copy:
+                with readable(file.name):
+                    _READERS[kind](space, copy, columns)
+                    present = [row[0] for row in space.ask("DESCRIBE part")]
+                _check_columns(columns, present, file.name)
+                yield Part("part", file.name)
 
     def _format_of(self, name: str) -> FileFormat:
         named = self.format if self.format not in {None, "", "None"} else None
@@ -108,15 +124,15 @@ class SqlMembers:
     conn_id: str
     sql: str
 
-    def parts(self, space: Workspace, access: Access, columns: Sequence[str]) -> Iterator[str]:
+    def parts(self, space: Workspace, access: Access, columns: Sequence[str]) -> Iterator[Part]:
         """Give one part per chunk of rows."""
         with access.query(self.conn_id, self.sql) as (names, chunks):
-            _check_columns(columns, names, "the query")
+            _check_columns(columns, names, "The query")
             wanted = {column.lower() for column in columns}
             needed = [place for place, name in enumerate(names) if name.lower() in wanted]
             for chunk in chunks:
                 _register(space, names, needed, chunk)
-                yield "part"
+                yield Part("part", "The query")
 
 
 def _files(path: Path) -> list[Path]:
@@ -144,15 +160,15 @@ def _read_csv(space: Workspace, file: Path, _columns: Sequence[str]) -> None:
 
 
 def _read_ndjson(space: Workspace, file: Path, columns: Sequence[str]) -> None:
-    """Keep every value as JSON: a column may hold a text in one row and a number or an object in the next."""
+    """Keep every value as JSON: a column may hold a text in one row and a number or an object in the next.
+
+    A key that is left out is null, as many writers do; but not all that are needed may be.
+    """
     space.sql(f"CREATE OR REPLACE VIEW objects AS SELECT * FROM read_ndjson_objects({_quoted(file)})")
-    present = [
-        column
-        for column in columns
-        if space.count(f"objects WHERE json_exists(json, {_json_path(column)})") or not space.count("objects")
-    ]
-    values = ", ".join(f'json->{_json_path(column)} AS "{column}"' for column in present) or "1 AS nothing"
-    space.sql(f"CREATE OR REPLACE VIEW part AS SELECT {values} FROM objects")
+    keys = {row[0] for row in space.ask("SELECT DISTINCT unnest(json_keys(json)) FROM objects")}
+    present = columns if not keys or keys.intersection(columns) else sorted(keys)
+    values = [f"json->{_json_path(column)} AS {identifier(column)}" for column in present]
+    space.sql(f"CREATE OR REPLACE VIEW part AS SELECT {', '.join(values)} FROM objects")
 
 
 def _read_parquet(space: Workspace, file: Path, _columns: Sequence[str]) -> None:
@@ -165,30 +181,45 @@ _READERS = {"csv": _read_csv, "ndjson": _read_ndjson, "parquet": _read_parquet}
 
 
 @contextmanager
-def _read(name: str) -> Iterator[None]:
-    """Say which file cannot be read, and where, without a word of what it holds."""
+def readable(source: str) -> Iterator[None]:
+    """Say which source cannot be read, and where, without a word of what it holds.
+
+    :raises ConfigurationError: DuckDB could not read it. Its own error quotes the members, and is dropped.
+    """
     import duckdb
 
+    problem = None
     try:
         yield
+    except (duckdb.OutOfMemoryException, duckdb.InternalException):
+        raise
     except duckdb.Error as error:
-        place = re.search(r"[Ll]ine:? (\d+)", str(error))
-    else:
-        return
-    where = f" in line {place[1]}" if place else ""
-    raise ConfigurationError(
-        f"{name} cannot be read{where}: it is not in the format that its ending, or format=, says. Nothing "
-        "was sent. The error's text is not shown, because it quotes the file."
-    )
+        problem = str(error)
+    if problem is not None:
+        place = re.search(r"[Ll]ine:? (\d+)", problem)
+        where = f" in line {place[1]}" if place else ""
+        raise ConfigurationError(
+            f"{source} cannot be read{where}: it is not in the format that its ending, or format=, says. "
+            "Nothing was sent. What is wrong there is not shown, because it would quote the members."
+        )
 
 
 def _check_columns(columns: Sequence[str], present: Sequence[str], source: str) -> None:
-    known = {name.lower() for name in present}
+    known = Counter(name.lower() for name in present)
+    twice = [column for column in columns if known[column.lower()] > 1]
+    if twice:
+        raise ConfigurationError(
+            f"{source} has column {', '.join(map(repr, twice))} twice; which one is meant is not known. "
+            "Nothing was sent."
+        )
     missing = [column for column in columns if column.lower() not in known]
     if missing:
+        # Without a header the names are the first member's values.
+        named = all(NAME.fullmatch(name) for name in present)
+        hint = f"It has {', '.join(map(repr, present))}." if named else "Is there a header?"
         raise ConfigurationError(
-            f"{source} has no column {', '.join(map(repr, missing))}, which IdentityMapping names. It has "
-            f"{', '.join(map(repr, present))}. Nothing was sent."
+            f"{source} has no column {', '.join(map(repr, missing))}, which IdentityMapping names. {hint} "
+            "Nothing was sent."
         )
 
 
@@ -201,7 +232,7 @@ def _register(
     columns, shown = {}, []
     for place in needed:
         values = [row[place] for row in rows]
-        name = '"' + names[place].replace('"', '""') + '"'
+        name = identifier(names[place])
         try:
             columns[names[place]] = pa.array(values)
             shown.append(name)
@@ -217,14 +248,20 @@ def _as_json(value: Any) -> str | None:
     return None if value is None or not finite else json.dumps(value, default=_plain)
 
 
-def _plain(value: Any) -> int | str:
-    """Say what JSON has no form for: a whole decimal is a number, all else a text."""
+def _plain(value: Any) -> int | str | list[int]:
+    """Say what JSON has no form for: a whole decimal is a number, bytes are UTF-8, all else is a text."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        try:
+            return bytes(value).decode()
+        except UnicodeDecodeError:
+            return list(bytes(value))
     whole = isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value()
     return int(value) if whole else str(value)
 
 
 def _json_path(column: str) -> str:
-    return "'$.\"" + column.replace("'", "''") + "\"'"
+    escaped = json.dumps(column, ensure_ascii=False).replace("'", "''")
+    return f"'$.{escaped}'"
 
 
 def _quoted(file: Path) -> str:

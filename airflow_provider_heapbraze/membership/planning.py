@@ -12,20 +12,21 @@ add.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.membership.entries import Commit, Plan, Settled, new_plan_id
+from airflow_provider_heapbraze.membership.errors import LedgerDamagedError, StalePlanError
 from airflow_provider_heapbraze.membership.guards import ChangeCounts
 from airflow_provider_heapbraze.membership.tables import workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from airflow_provider_heapbraze.membership.entries import Entry
-    from airflow_provider_heapbraze.membership.guards import Guards
     from airflow_provider_heapbraze.membership.ledger import TargetLedger
     from airflow_provider_heapbraze.membership.matching import MatchResult
     from airflow_provider_heapbraze.membership.tables import Workspace
@@ -45,7 +46,7 @@ class Request:
     :param name: name that the target is to have, or None where it has no name. A cohort that never had a
         member gets none: nothing is made for nobody.
     :param force_full: assert everybody again.
-    :param made_at: ISO 8601, UTC.
+    :param as_of: the time that the run is for, ISO 8601, UTC: an older run does not follow a newer one.
     """
 
     run_id: str
@@ -53,9 +54,8 @@ class Request:
     match_folder: Path
     kinds: Sequence[str]
     name: str | None
-    guards: Guards
     force_full: bool
-    made_at: str
+    as_of: str
 
 
 def own_open_plan(last: Entry | None, request: Request) -> Plan | None:
@@ -65,6 +65,7 @@ def own_open_plan(last: Entry | None, request: Request) -> Plan | None:
         and last.run_id == request.run_id
         and last.fingerprint == request.match.fingerprint
         and last.name == request.name
+        and last.forced == request.force_full
     ):
         return last
     return None
@@ -74,16 +75,16 @@ def make_plan(ledger: TargetLedger, last: Entry | None, request: Request) -> Pla
     """Compute the change set and write it down as a draft; nothing is sent and no place is taken.
 
     :raises LedgerDamagedError: a file of the ledger does not hold what the log says.
-    :raises ConfigurationError: a guard's limit is no number in its range.
+    :raises StalePlanError: a later night was imported already.
     """
+    check_order(last, request.as_of)
     plan_id = new_plan_id(last.number + 1 if last else 1)
     ledger.describe_target()
     with workspace() as space:
         held = _load_held(space, ledger, last)
-        space.load("matched", request.match_folder / "identifiers.parquet")
-        _wanted(space, request.kinds)
+        _load_match(space, request)
         base = _base(space, ledger, last, plan_id)
-        _changes(space, forced=_forced(last, request))
+        _changes(space, forced=request.force_full)
         changes = space.folder / "changes.parquet"
         space.write(
             f"SELECT {KEY}, remove FROM change WHERE NOT remove "
@@ -100,15 +101,13 @@ def make_plan(ledger: TargetLedger, last: Entry | None, request: Request) -> Pla
             held=held,
             adds=counts["adds"],
             removes=counts["removes"],
-            forced=_forced(last, request),
-            name=request.name if last or counts["wanted"] else None,
+            forced=request.force_full,
+            name=request.name if _is_anybody(counts) or _surely_named(ledger, last) else None,
             name_known=_surely_named(ledger, last) == request.name,
             counts=counts,
-            breaches=[],
-            made_at=request.made_at,
+            change=asdict(_change_counts(space, counts, request.match)),
+            as_of=request.as_of,
         )
-        breaches = request.guards.breaches(_change_counts(space, plan, request.match))
-        plan = replace(plan, breaches=[breach.as_dict() for breach in breaches])
         storage.write_whole(ledger.path(plan.changes), changes)
     ledger.draft(plan)
     return plan
@@ -124,7 +123,7 @@ def write_snapshot(ledger: TargetLedger, plan: Plan, settled: Settled) -> tuple[
         return plan.base, plan.held
     with workspace() as space:
         size = _load_held_after(space, ledger, plan, settled)
-        name = f"snapshots/{plan.number:08d}.parquet" if size else None
+        name = f"snapshots/{plan.plan_id}-{uuid4().hex[:8]}.parquet" if size else None
         if name:
             _write_held(space, ledger, name)
     return name, size
@@ -150,10 +149,34 @@ def write_rejected(ledger: TargetLedger, plan: Plan, settled: Settled) -> str | 
     return name
 
 
-def _forced(last: Entry | None, request: Request) -> bool:
-    """Tell whether everybody is to be asserted again: not twice by the same run."""
-    finished = isinstance(last, Commit) and last.forced and last.run_id == request.run_id
-    return request.force_full and not finished
+def finished_before(last: Entry | None, request: Request) -> Commit | None:
+    """Return the commit that this very run made, if it asks for the same again."""
+    if (
+        isinstance(last, Commit)
+        and last.run_id == request.run_id
+        and last.fingerprint == request.match.fingerprint
+        and last.name in {request.name, None}
+        and last.forced == request.force_full
+    ):
+        return last
+    return None
+
+
+def check_order(last: Entry | None, request_as_of: str) -> None:
+    """Make sure that no later night was imported already.
+
+    :raises StalePlanError: one was; an older segment would undo it.
+    """
+    if last is not None and last.as_of > request_as_of:
+        raise StalePlanError(
+            f"Run {last.run_id} is of a later time ({last.as_of}) than this one ({request_as_of}) and was "
+            "imported already: an older segment would undo it. Nothing was sent. Clear the newest run "
+            "instead, or trigger a new one."
+        )
+
+
+def _is_anybody(counts: Mapping[str, Any]) -> bool:
+    return any(counts[name] for name in ("wanted", "held", "removes"))
 
 
 def _surely_named(ledger: TargetLedger, last: Entry | None) -> str | None:
@@ -250,9 +273,21 @@ def _base(space: Workspace, ledger: TargetLedger, last: Entry | None, plan_id: s
     return name
 
 
-def _wanted(space: Workspace, kinds: Sequence[str]) -> None:
-    known = ", ".join(f"'{kind}'" for kind in kinds)
-    space.sql(f"CREATE VIEW wanted AS SELECT {KEY} FROM matched WHERE kind IN ({known})")
+def _load_match(space: Workspace, request: Request) -> None:
+    """Make the views ``matched``, ``wanted`` and ``others``."""
+    matched = space.load(
+        "matched", request.match_folder / "identifiers.parquet", rows=request.match.counts["matched"]
+    )
+    if not (matched and space.load("others", request.match_folder / "others.parquet")):
+        raise LedgerDamagedError(
+            f"The match {request.match.fingerprint} is missing in the ledger, or damaged. Nothing was sent. "
+            "Clear the match task to make it again."
+        )
+    space.sql(f"CREATE VIEW wanted AS SELECT {KEY} FROM matched WHERE kind IN ({_quoted(request.kinds)})")
+
+
+def _quoted(kinds: Sequence[str]) -> str:
+    return ", ".join(f"'{kind}'" for kind in kinds)
 
 
 def _changes(space: Workspace, *, forced: bool) -> None:
@@ -267,37 +302,38 @@ def _changes(space: Workspace, *, forced: bool) -> None:
     wanted = f"EXISTS (SELECT 1 FROM wanted b WHERE {ON_KEY})"
     changing = f"EXISTS (SELECT 1 FROM change b WHERE {ON_KEY})"
     space.sql(f"INSERT INTO change SELECT {KEY}, NOT {wanted} FROM unanswered a WHERE NOT {changing}")
+    # Somebody who is wanted under another identifier now is the same person to the other side: removing the
+    # old identifier would remove the person. It stays held, and goes when the person goes.
+    space.sql(f"DELETE FROM change a WHERE remove AND EXISTS (SELECT 1 FROM others b WHERE {ON_KEY})")
 
 
 def _counts(space: Workspace, request: Request, held: int) -> dict[str, Any]:
     """Count the waterfall from the members down to the plan."""
-    removes = space.count("change WHERE remove")
-    adds = space.count("change WHERE NOT remove")
-    wanted = space.count("wanted")
     counts = request.match.counts
+    changing = f"EXISTS (SELECT 1 FROM change b WHERE {ON_KEY})"
     return {
         "members": counts["members"],
         "unmatched": counts["unmatched"],
         "duplicates": counts["duplicates"],
         "matched": counts["matched"],
-        "undeliverable": counts["matched"] - wanted,
-        "wanted": wanted,
+        "undeliverable": space.count(f"matched WHERE kind NOT IN ({_quoted(request.kinds)})"),
+        "wanted": space.count("wanted"),
         "held": held,
-        "unchanged": wanted - adds,
-        "adds": adds,
-        "removes": removes,
+        "unchanged": space.count(f"wanted a WHERE NOT {changing}"),
+        "adds": space.count("change WHERE NOT remove"),
+        "removes": space.count("change WHERE remove"),
     }
 
 
-def _change_counts(space: Workspace, plan: Plan, match: MatchResult) -> ChangeCounts:
-    maybe_held = space.count(f"unanswered a WHERE NOT EXISTS (SELECT 1 FROM held b WHERE {ON_KEY})")
+def _change_counts(space: Workspace, counts: Mapping[str, Any], match: MatchResult) -> ChangeCounts:
+    held = f"EXISTS (SELECT 1 FROM held b WHERE {ON_KEY})"
     members = match.counts["members"]
     unmatched = sum(match.counts["unmatched"].values())
     return ChangeCounts(
         members=members,
         match_rate=(members - unmatched) / members if members else 1.0,
-        wanted=plan.counts["wanted"],
-        held=plan.held + maybe_held,
-        adds=space.count(f"change a WHERE NOT remove AND NOT EXISTS (SELECT 1 FROM held b WHERE {ON_KEY})"),
-        removes=plan.removes,
+        wanted=counts["wanted"],
+        held=counts["held"] + space.count(f"unanswered a WHERE NOT {held}"),
+        adds=space.count(f"change a WHERE NOT remove AND NOT {held}"),
+        removes=counts["removes"],
     )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from airflow_provider_heapbraze.membership.delivery import Delivery
+from airflow_provider_heapbraze.clients.transport import TIMEOUT
+from airflow_provider_heapbraze.membership.delivery import CHECK_SECONDS, Delivery
 from airflow_provider_heapbraze.membership.entries import Commit, Plan
 from airflow_provider_heapbraze.membership.errors import GuardBreachedError, StalePlanError
-from airflow_provider_heapbraze.membership.guards import describe
+from airflow_provider_heapbraze.membership.guards import ChangeCounts
 from airflow_provider_heapbraze.membership.planning import (
+    finished_before,
     make_plan,
     own_open_plan,
     write_rejected,
@@ -25,11 +28,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_heapbraze.membership.delivery import Sender
-    from airflow_provider_heapbraze.membership.entries import Settled
+    from airflow_provider_heapbraze.membership.entries import Entry, Settled
+    from airflow_provider_heapbraze.membership.guards import Guards
     from airflow_provider_heapbraze.membership.ledger import TargetLedger
     from airflow_provider_heapbraze.membership.planning import Request
 
 log = logging.getLogger(__name__)
+
+# A run looks every five seconds whether its place is still its own; a request that it has under way by then
+# ends within the transport's timeouts.
+LOSER_STOPS_WITHIN = CHECK_SECONDS + sum(TIMEOUT)
 
 
 class Sync:
@@ -47,26 +55,36 @@ class Sync:
         self._sender = sender
         self._statistics = statistics
         self._delivery: Delivery | None = None
+        self._stopped = threading.Event()
 
-    def run(self, request: Request) -> dict[str, Any]:
+    def run(self, request: Request, guards: Guards) -> dict[str, Any]:
         """Make the target equal to the request's match.
 
-        :returns: the run's report.
+        :param guards: limits that stop a new plan.
+        :returns: the run's report; of its earlier attempt where that did the same already.
         :raises GuardBreachedError: a guard stopped the plan; nothing was sent.
+        :raises StalePlanError: a later night was imported already.
         :raises PlaceLostError: another run took the target over.
         :raises LedgerDamagedError: the ledger does not hold what its log says.
         :raises HeapBrazeError: what the client raised; what was accepted is recorded.
         """
         last = self._ledger.last()
+        done = finished_before(last, request)
+        if done is not None:
+            report = self._ledger.read_report(done.report)
+            if not report["waterfall"]["rejected"]:
+                log.info("This run has done its work already: nothing is sent.")
+                return report
         plan = own_open_plan(last, request)
         if plan is None:
             plan = make_plan(self._ledger, last, request)
-            self._open(plan)
+            self._open(plan, last, guards)
         return self._finish(plan)
 
-    def apply(self, plan_id: str, run_id: str) -> dict[str, Any]:
+    def apply(self, plan_id: str, run_id: str, guards: Guards) -> dict[str, Any]:
         """Carry out a plan that was drafted before.
 
+        :param guards: limits that stop it.
         :returns: the run's report; of the earlier run where the plan was carried out already.
         :raises StalePlanError: the target has moved on since.
         :raises GuardBreachedError: the plan passes a guard.
@@ -81,30 +99,51 @@ class Sync:
                 "since it was made. Nothing was sent. Clear the planning task to make a new one."
             )
         plan = replace(draft, run_id=run_id)
-        self._open(plan)
+        self._open(plan, last, guards)
         return self._finish(plan)
 
     def stop(self) -> None:
         """End soon, with what was accepted recorded. Safe in a signal handler."""
+        self._stopped.set()
+        self._sender.interrupt()
         if self._delivery is not None:
             self._delivery.stop()
 
-    def _open(self, plan: Plan) -> None:
+    def _open(self, plan: Plan, last: Entry | None, guards: Guards) -> None:
         """Take the place in the log: from here on the plan may reach the other side."""
-        if plan.breaches:
+        breaches = guards.breaches(ChangeCounts(**plan.change))
+        if breaches:
+            said = "; ".join(map(str, breaches))
             raise GuardBreachedError(
-                f"A guard stopped the plan for {self._ledger.target.folder}: {describe(plan.breaches)}. "
-                f"Nothing was sent. The plan is kept as {plan.plan_id}."
+                f"A guard stopped the plan for {self._ledger.target.folder}: {said}. Nothing was sent. The "
+                f"plan is kept as {plan.plan_id}."
             )
         self._ledger.append(plan)
         log.info(
-            "Plan %s of %s: %s to add, %s to remove, %s unchanged.",
+            "Plan %s of %s: %s to add, %s to remove, %s unchanged.%s%s%s",
             plan.plan_id,
             self._ledger.target.folder,
             f"{plan.adds:,}",
             f"{plan.removes:,}",
             f"{plan.counts['unchanged']:,}",
+            " Everybody is sent again (force_full)." if plan.forced else "",
+            " Its name is sent." if plan.name is not None and not plan.name_known else "",
+            f" It takes over what run {last.run_id} left unfinished." if isinstance(last, Plan) else "",
         )
+        if isinstance(last, Plan):
+            self._wait_for_the_loser(last)
+
+    def _wait_for_the_loser(self, closed: Plan) -> None:
+        """Wait until a run that lost its place has surely stopped: what it has under way may still arrive."""
+        sign = self._ledger.last_sign_of_life(closed.plan_id)
+        seconds = 0.0 if sign is None else min(sign + LOSER_STOPS_WITHIN - time.time(), LOSER_STOPS_WITHIN)
+        if seconds > 0:
+            log.info("Run %s may be at work still: waiting up to %.0f s for its end.", closed.run_id, seconds)
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and self._ledger.last_sign_of_life(closed.plan_id) is not None:
+            self._stopped.wait(0.5)
+            if self._stopped.is_set():
+                return
 
     def _finish(self, plan: Plan) -> dict[str, Any]:
         started = time.monotonic()
@@ -154,7 +193,7 @@ class Sync:
                 forced=plan.forced,
                 name=plan.name,
                 report=name,
-                made_at=now(),
+                as_of=plan.as_of,
             )
         )
         log.info("What happened to every member:\n%s", as_table(steps))

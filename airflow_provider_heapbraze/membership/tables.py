@@ -53,7 +53,9 @@ class Workspace:
             file = str(storage.fetched(path, self.folder)).replace("'", "''")
             self.sql(f"CREATE VIEW {view} AS SELECT * FROM read_parquet('{file}', file_row_number = true)")
             return rows is None or self.count(view) == rows
-        except (duckdb.Error, OSError):
+        except (duckdb.IOException, duckdb.InvalidInputException, duckdb.CatalogException):
+            return False
+        except (FileNotFoundError, NotADirectoryError):
             return False
 
     def rows(self, table: str, schema: str, columns: Mapping[str, Sequence[Any]]) -> None:

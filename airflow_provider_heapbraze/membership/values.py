@@ -10,27 +10,30 @@ WHITE_SPACE = (
     "\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 )
 MOST_BYTES = 987  # Braze: Partner cohort import, external_id
-FALSE = "('', 'false', 'f', 'no', 'n', 'null', 'none')"
+FALSE = "('', 'false', 'f', 'no', 'n', 'null', 'none', 'nan', 'nat')"
 WHOLE = r"^-?\d+$"
-# Larger doubles are not written as whole numbers: 1e30 is nobody's id.
-LARGEST_WHOLE_DOUBLE = "1e18"
+# From here on a floating point number stands for several whole ones: the id that it was is gone.
+FIRST_IMPRECISE = {"FLOAT": 2**24, "DOUBLE": 2**53}
 
 
 def text_and_problem(column: str | None, kind: str) -> tuple[str, str]:
     """Return SQL for a value's text, and for its problem.
 
-    The problem is empty text where there is none, else ``blank``, ``not_finite``, ``nested`` or ``too_long``.
+    The problem is empty text where there is none, else ``blank``, ``not_finite``, ``imprecise``, ``nested``
+    or ``too_long``.
 
     :param column: the column's name; None where nothing is mapped, which is blank.
     :param kind: the column's DuckDB type.
     """
     if column is None:
         return "NULL::VARCHAR", "'blank'"
-    name = _name(column)
+    name = identifier(column)
     text = f"trim({_text(name, kind)}, {_white_space()})"
     problem = (
         f"CASE WHEN {_is_nested(name, kind)} THEN 'nested' "
-        f"WHEN {_is_not_finite(name, kind)} THEN 'not_finite' WHEN coalesce({text}, '') = '' THEN 'blank' "
+        f"WHEN {_is_not_finite(name, kind)} THEN 'not_finite' "
+        f"WHEN {_is_imprecise(name, kind)} THEN 'imprecise' "
+        f"WHEN coalesce({text}, '') = '' THEN 'blank' "
         f"WHEN strlen({text}) > {MOST_BYTES} THEN 'too_long' ELSE '' END"
     )
     return text, problem
@@ -41,7 +44,7 @@ def identified_expression(column: str, kind: str) -> str:
 
     Blank, zero and the usual words for no are not; everything else is, a date of identification too.
     """
-    text = f"lower(coalesce(trim({_text(_name(column), kind)}, {_white_space()}), ''))"
+    text = f"lower(coalesce(trim({_text(identifier(column), kind)}, {_white_space()}), ''))"
     return f"NOT ({text} IN {FALSE} OR coalesce(TRY_CAST({text} AS DOUBLE), 1) = 0)"
 
 
@@ -63,7 +66,7 @@ def _text(name: str, kind: str) -> str:
 def _whole_or_as_is(number: str, text: str) -> str:
     """Write a whole number without a fraction."""
     return (
-        f"CASE WHEN {number} = trunc({number}) AND abs({number}) < {LARGEST_WHOLE_DOUBLE} "
+        f"CASE WHEN {number} = trunc({number}) AND abs({number}) < {FIRST_IMPRECISE['DOUBLE']} "
         f"THEN CAST(TRY_CAST({number} AS BIGINT) AS VARCHAR) ELSE {text} END"
     )
 
@@ -79,7 +82,17 @@ def _is_not_finite(name: str, kind: str) -> str:
     return f"NOT isfinite({name})" if kind in {"DOUBLE", "FLOAT"} else "false"
 
 
-def _name(column: str) -> str:
+def _is_imprecise(name: str, kind: str) -> str:
+    if kind in FIRST_IMPRECISE:
+        return f"abs({name}) >= {FIRST_IMPRECISE[kind]}"
+    if kind == "JSON":
+        large = f"abs(TRY_CAST(({name}->>'$') AS DOUBLE)) >= {FIRST_IMPRECISE['DOUBLE']}"
+        return f"coalesce(json_type({name}) = 'DOUBLE' AND {large}, false)"
+    return "false"
+
+
+def identifier(column: str) -> str:
+    """Return a column's name as SQL."""
     return '"' + column.replace('"', '""') + '"'
 
 

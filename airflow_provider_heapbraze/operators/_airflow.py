@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing, contextmanager
 from copy import copy
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk import BaseHook, BaseOperator, ObjectStoragePath
@@ -14,7 +16,8 @@ from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError, PermanentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
+    from datetime import datetime
     from pathlib import Path
 
     import jinja2
@@ -45,6 +48,12 @@ def run_id(context: Context) -> str:
     ti = context["ti"]
     mapped = f"/{ti.map_index}" if ti.map_index is not None and ti.map_index >= 0 else ""
     return f"{ti.dag_id}/{ti.run_id}/{ti.task_id}{mapped}"
+
+
+def as_of(context: Context) -> str:
+    """Return the time that this task's run is for: it orders runs, whenever they are cleared."""
+    run_after: datetime = context["dag_run"].run_after
+    return run_after.astimezone(UTC).isoformat(timespec="seconds")
 
 
 class HeapBrazeOperator(BaseOperator):
@@ -125,13 +134,32 @@ def required(value: Any, name: str) -> str:
     return text
 
 
-def uri_of(xcom: Mapping[str, Any] | None, name: str) -> str:
-    """Return the location in another task's return value.
+def item(xcom: Any, key: str, name: str) -> str:
+    """Return one item of another task's return value.
 
     :raises ConfigurationError: the value is not one of that task's.
     """
-    if not xcom or "uri" not in xcom:
+    if not isinstance(xcom, Mapping) or key not in xcom:
         raise ConfigurationError(
-            f"{name} must be the return value of its task, for example {name}=task.output. Nothing was sent."
+            f"{name} must be the return value of its task, for example {name}=task.output; a template needs "
+            "render_template_as_native_obj=True in the DAG. Nothing was sent."
         )
-    return str(xcom["uri"])
+    return str(xcom[key])
+
+
+def choice(value: Any, name: str, allowed: tuple[str, ...]) -> str:
+    """Return an argument that is one of a few words.
+
+    :raises ConfigurationError: it is none of them.
+    """
+    if value not in allowed:
+        raise ConfigurationError(f"{name} must be one of {allowed}, not {value!r}. Nothing was sent.")
+    return str(value)
+
+
+def flag(value: Any, name: str) -> bool:
+    """Return an argument that is true or false, also where a template made it.
+
+    :raises ConfigurationError: it is neither.
+    """
+    return choice(str(value).strip().lower(), name, ("true", "false")) == "true"

@@ -13,7 +13,7 @@ from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.hooks.braze import BrazeHook
 from airflow_provider_heapbraze.membership.entries import Target
 from airflow_provider_heapbraze.membership.errors import GuardBreachedError
-from airflow_provider_heapbraze.membership.guards import Guards, describe
+from airflow_provider_heapbraze.membership.guards import ChangeCounts, Guards
 from airflow_provider_heapbraze.membership.ledger import TargetLedger
 from airflow_provider_heapbraze.membership.matching import read_match
 from airflow_provider_heapbraze.membership.planning import Request, make_plan
@@ -23,15 +23,18 @@ from airflow_provider_heapbraze.membership.senders import (
     AttributeSender,
     CohortSender,
 )
-from airflow_provider_heapbraze.membership.sync import Sync, now
+from airflow_provider_heapbraze.membership.sync import Sync
 from airflow_provider_heapbraze.operators._airflow import (
     HeapBrazeOperator,
     airflow_errors,
+    as_of,
+    choice,
+    flag,
+    item,
     ledger_root,
     path_of,
     required,
     run_id,
-    uri_of,
 )
 
 if TYPE_CHECKING:
@@ -84,21 +87,28 @@ class _CohortOperator(HeapBrazeOperator):
         self.ledger = ledger
 
     def _target(self, client: BrazeClient) -> Target:
+        choice(self.delivery, "delivery", ("cohort", "attribute"))
         if self.delivery == "cohort":
-            place = {"partner": client.keys.partner_name, "cohort_id": required(self.cohort_id, "cohort_id")}
-        elif self.delivery == "attribute":
-            place = {"attribute": required(self.attribute, "attribute")}
+            place = {"partner": client.keys.partner_name, "cohort_id": self._target_id()}
         else:
-            raise ConfigurationError(
-                f"delivery must be 'cohort' or 'attribute', not {self.delivery!r}. Nothing was sent."
-            )
+            place = {"attribute": self._target_id()}
         return Target(self.delivery, {"braze": client.base_url, **place})
+
+    def _target_id(self) -> str:
+        if self.delivery == "cohort":
+            return required(self.cohort_id, "cohort_id")
+        return required(self.attribute, "attribute")
+
+    def _sender(self, client: BrazeClient) -> Sender:
+        if self.delivery == "cohort":
+            return CohortSender(client, self._target_id())
+        return AttributeSender(client, self._target_id())
 
     def _ledger(self, client: BrazeClient) -> TargetLedger:
         return TargetLedger(ledger_root(self.ledger), self._target(client))
 
     def _request(self, context: Context, *, force_full: bool) -> Request:
-        folder = path_of(uri_of(self.match, "match"))
+        folder = path_of(item(self.match, "uri", "match"))
         cohort = self.delivery == "cohort"
         return Request(
             run_id=run_id(context),
@@ -106,9 +116,8 @@ class _CohortOperator(HeapBrazeOperator):
             match_folder=folder,
             kinds=COHORT_KINDS if cohort else ATTRIBUTE_KINDS,
             name=required(self.cohort_name, "cohort_name") if cohort else None,
-            guards=self.guards,
             force_full=force_full,
-            made_at=now(),
+            as_of=as_of(context),
         )
 
 
@@ -132,12 +141,15 @@ class BrazeCohortPlanOperator(_CohortOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan, and return what would be sent."""
         with airflow_errors(), BrazeHook(self.braze_conn_id).get_conn() as client:
-            ledger = self._ledger(client)
-            sender = _sender(self, client)
+            ledger, sender = self._ledger(client), self._sender(client)
             plan = make_plan(ledger, ledger.last(), self._request(context, force_full=False))
-            requests = -(-plan.rows // sender.rows_per_request)
-        if plan.breaches:
-            self.log.warning("An import would be stopped: %s", describe(plan.breaches))
+            breaches = self.guards.breaches(ChangeCounts(**plan.change))
+            naming = plan.name is not None and not plan.name_known
+            requests = -(-plan.rows // sender.rows_per_request) + naming
+            budget = client.cohort_budget if self.delivery == "cohort" else client.track_budget
+            seconds = budget.seconds_for(requests)
+        for breach in breaches:
+            self.log.warning("An import would be stopped: %s", breach)
         return {
             "uri": ledger.uri(plan.folder),
             "plan_id": plan.plan_id,
@@ -145,8 +157,8 @@ class BrazeCohortPlanOperator(_CohortOperator):
             "removes": plan.removes,
             "unchanged": plan.counts["unchanged"],
             "requests": requests,
-            "seconds_at_limit": round(_budget(self, client).seconds_for(requests), 1),
-            "breaches": plan.breaches,
+            "seconds_at_limit": round(seconds, 1),
+            "breaches": [breach.as_dict() for breach in breaches],
         }
 
 
@@ -192,11 +204,12 @@ class BrazeCohortImportOperator(_CohortOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Import, and return what happened in numbers."""
         with airflow_errors(), BrazeHook(self.braze_conn_id).get_conn() as client:
-            self._sync = Sync(self._ledger(client), _sender(self, client), client.statistics)
+            skip = choice(self.on_breach, "on_breach", ("fail", "skip")) == "skip"
+            self._sync = Sync(self._ledger(client), self._sender(client), client.statistics)
             try:
                 report = self._import(self._sync, context)
             except GuardBreachedError as error:
-                if self.on_breach == "skip":
+                if skip:
                     raise AirflowSkipException(str(error)) from error
                 raise
         result = {
@@ -219,16 +232,19 @@ class BrazeCohortImportOperator(_CohortOperator):
             self._sync.stop()
 
     def _import(self, sync: Sync, context: Context) -> dict[str, Any]:
-        if (self.match is None) == (self.plan is None):
+        if bool(self.match) == bool(self.plan):
             raise ConfigurationError("Give either match or plan, not both. Nothing was sent.")
-        if self.plan is None:
-            return sync.run(self._request(context, force_full=_is_true(self.force_full)))
-        return sync.apply(str(self.plan.get("plan_id")), run_id(context))
+        force_full = flag(self.force_full, "force_full")
+        if not self.plan:
+            return sync.run(self._request(context, force_full=force_full), self.guards)
+        if force_full:
+            raise ConfigurationError("force_full makes a new plan: give match, not plan. Nothing was sent.")
+        return sync.apply(item(self.plan, "plan_id", "plan"), run_id(context), self.guards)
 
     def _update_assets(self, context: Context, result: Mapping[str, Any]) -> None:
-        what = self.cohort_id if self.delivery == "cohort" else self.attribute
+        what = self._target_id()
         asset = Asset(
-            name=f"braze {self.delivery} {what}", uri=f"braze://{self.delivery}/{quote(str(what), safe='')}"
+            name=f"braze {self.delivery} {what}", uri=f"braze://{self.delivery}/{quote(what, safe='')}"
         )
         extra = {key: result[key] for key in ("size", "adds", "removes")}
         for outlet in self.outlets:
@@ -236,18 +252,3 @@ class BrazeCohortImportOperator(_CohortOperator):
                 context["outlet_events"][outlet].add(asset, extra=extra)
             elif isinstance(outlet, Asset) and outlet.uri == asset.uri:
                 context["outlet_events"][outlet].extra.update(extra)
-
-
-def _sender(operator: _CohortOperator, client: BrazeClient) -> Sender:
-    if operator.delivery == "cohort":
-        return CohortSender(client, operator.cohort_id)
-    return AttributeSender(client, required(operator.attribute, "attribute"))
-
-
-def _budget(operator: _CohortOperator, client: BrazeClient) -> Any:
-    return client.cohort_budget if operator.delivery == "cohort" else client.track_budget
-
-
-def _is_true(value: Any) -> bool:
-    """Read a flag that may come from a rendered template."""
-    return str(value).strip().lower() == "true"

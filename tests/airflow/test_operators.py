@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -34,7 +35,8 @@ class OutletEvents(dict):
 
 def context(dag_run="night-1", map_index=-1):
     ti = SimpleNamespace(dag_id="cohorts", run_id=dag_run, task_id="import", map_index=map_index)
-    return {"ti": ti, "outlet_events": OutletEvents()}
+    dag_run_ = SimpleNamespace(run_after=datetime(2026, 11, 24, tzinfo=UTC))
+    return {"ti": ti, "dag_run": dag_run_, "outlet_events": OutletEvents()}
 
 
 class Pipeline:
@@ -94,7 +96,7 @@ def test_what_the_tasks_return(pipeline, sandbox):
         "adds": 10,
         "removes": 0,
         "unchanged": 0,
-        "requests": 1,
+        "requests": 2,
         "breaches": [],
     }
     assert set(planned) - {"adds", "removes", "unchanged", "requests", "breaches"} == {
@@ -154,7 +156,7 @@ def test_attribute_delivery(pipeline, sandbox):
     [
         ({}, "either match or plan"),
         ({"match": {"wrong": 1}}, "return value of its task"),
-        ({"delivery": "pigeon"}, "delivery must be"),
+        ({"delivery": "pigeon"}, "delivery must be one of"),
         ({"delivery": "attribute"}, "attribute is empty"),
         ({"delivery": "attribute", "attribute": "external_id"}, "attribute"),
         ({"delivery": "attribute", "attribute": "with space"}, "attribute"),

@@ -89,6 +89,7 @@ def clear_import(airflow, run_id, state):
         dag_run_id=run_id,
         task_ids=["cohort.import"],
         only_failed=False,
+        reset_dag_runs=True,
     )
     airflow.wait_for(lambda: import_task(airflow, run_id) == (state, 2))
 

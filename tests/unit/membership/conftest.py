@@ -87,7 +87,7 @@ class Nightly:
             writer.writerows([row, "", "", "true"] if isinstance(row, str) else row for row in rows)
         return match(FileMembers(str(file)), MAPPING, LocalAccess(), self.folder / "ledger")
 
-    def request(self, rows, run_id="run-1", *, force_full=False, guards=ANYTHING_GOES, name="Cohort"):
+    def request(self, rows, run_id="run-1", *, force_full=False, name="Cohort", as_of="2026-11-24"):
         result = self.match(rows)
         return Request(
             run_id=run_id,
@@ -95,16 +95,14 @@ class Nightly:
             match_folder=self.folder / "ledger" / "matches" / result.fingerprint,
             kinds=COHORT_KINDS if self.delivery == "cohort" else ATTRIBUTE_KINDS,
             name=name if self.delivery == "cohort" else None,
-            guards=guards,
             force_full=force_full,
-            made_at="2026-11-24T00:00:00+00:00",
+            as_of=as_of,
         )
 
-    def run(self, rows, run_id="run-1", **how):
+    def run(self, rows, run_id="run-1", guards=ANYTHING_GOES, **how):
         with self.client() as client:
-            return Sync(self.ledger, self.sender(client), client.statistics).run(
-                self.request(rows, run_id, **how)
-            )
+            sync = Sync(self.ledger, self.sender(client), client.statistics)
+            return sync.run(self.request(rows, run_id, **how), guards)
 
     def members(self):
         """Return whom Braze holds."""
