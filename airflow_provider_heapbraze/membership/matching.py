@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.membership.errors import LedgerDamagedError, UnbalancedError
-from airflow_provider_heapbraze.membership.members import readable
+from airflow_provider_heapbraze.membership.members import reading
 from airflow_provider_heapbraze.membership.tables import workspace
 from airflow_provider_heapbraze.membership.values import identified_expression, text_and_problem
 
@@ -116,8 +117,8 @@ def match(members: Members, mapping: IdentityMapping, access: Access, ledger: Pa
         )
         total = 0
         for part in members.parts(space, access, mapping.columns):
-            with readable(part.source):
-                total += _match_part(space, part.view, mapping, first_row=total + 1)
+            match_part = partial(_match_part, space, part.view, mapping, first_row=total + 1)
+            total += reading(part.source, match_part)
         space.sql("CREATE TABLE identifiers AS SELECT DISTINCT kind, value, label FROM found")
         counts = _counts(space, total)
         return _write(space, ledger, counts)

@@ -10,22 +10,23 @@ import json
 import math
 import re
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.membership.values import identifier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from airflow_provider_heapbraze.membership.tables import Workspace
 
+T = TypeVar("T")
 FileFormat = Literal["csv", "ndjson", "parquet"]
 FORMATS: dict[str, FileFormat] = {
     ".csv": "csv",
@@ -93,9 +94,7 @@ class FileMembers:
         for file in _files(access.path(self.path)):
             kind = self._format_of(file.name)
             with storage.local_copy(file) as copy:
-                with readable(file.name):
-                    _READERS[kind](space, copy, columns)
-                    present = [row[0] for row in space.ask("DESCRIBE part")]
+                present = reading(file.name, partial(_columns_of, kind, space, copy, columns))
                 _check_columns(columns, present, file.name)
                 yield Part("part", file.name)
 
@@ -152,6 +151,12 @@ def _files(path: Path) -> list[Path]:
     return sorted(files, key=lambda file: file.name)
 
 
+def _columns_of(kind: FileFormat, space: Workspace, file: Path, columns: Sequence[str]) -> list[str]:
+    """Make the view ``part`` of a file; return the names of its columns."""
+    _READERS[kind](space, file, columns)
+    return [row[0] for row in space.ask("DESCRIBE part")]
+
+
 def _read_csv(space: Workspace, file: Path, _columns: Sequence[str]) -> None:
     space.sql(
         f"CREATE OR REPLACE VIEW part AS SELECT * FROM read_csv({_quoted(file)}, header = true, "
@@ -180,28 +185,26 @@ def _read_parquet(space: Workspace, file: Path, _columns: Sequence[str]) -> None
 _READERS = {"csv": _read_csv, "ndjson": _read_ndjson, "parquet": _read_parquet}
 
 
-@contextmanager
-def readable(source: str) -> Iterator[None]:
-    """Say which source cannot be read, and where, without a word of what it holds.
+def reading(source: str, work: Callable[[], T]) -> T:
+    """Read some of the members; where DuckDB cannot, say which source it is, and not a word of what it holds.
 
-    :raises ConfigurationError: DuckDB could not read it. Its own error quotes the members, and is dropped.
+    :raises ConfigurationError: DuckDB could not read it. Its own error quotes the members: the new one is
+        raised after it is gone, so that it does not come along as the context.
     """
     import duckdb
 
-    problem = None
     try:
-        yield
+        return work()
     except (duckdb.OutOfMemoryException, duckdb.InternalException):
         raise
     except duckdb.Error as error:
         problem = str(error)
-    if problem is not None:
-        place = re.search(r"[Ll]ine:? (\d+)", problem)
-        where = f" in line {place[1]}" if place else ""
-        raise ConfigurationError(
-            f"{source} cannot be read{where}: it is not in the format that its ending, or format=, says. "
-            "Nothing was sent. What is wrong there is not shown, because it would quote the members."
-        )
+    place = re.search(r"[Ll]ine:? (\d+)", problem)
+    where = f" in line {place[1]}" if place else ""
+    raise ConfigurationError(
+        f"{source} cannot be read{where}: it is not in the format that its ending, or format=, says. (Text "
+        "is UTF-8.) Nothing was sent. What is wrong there is not shown, because it would quote the members."
+    )
 
 
 def _check_columns(columns: Sequence[str], present: Sequence[str], source: str) -> None:

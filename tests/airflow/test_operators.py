@@ -131,6 +131,45 @@ def test_a_plan_is_carried_out(pipeline, sandbox):
         pipeline.run(plan=stale)
 
 
+def test_the_guards_of_the_import_decide_over_a_plan(pipeline, sandbox):
+    pipeline.run(PEOPLE)
+    plan = pipeline.plan(PEOPLE[:50])
+    assert [breach["guard"] for breach in plan["breaches"]] == ["max_removed_share"]
+    with pytest.raises(AirflowFailException, match="max_removed_share"):
+        pipeline.run(plan=plan)
+    pipeline.run(plan=plan, guards=Guards(max_removed_share=0.5))
+    assert len(sandbox.cohort("cohort-1")["members"]) == 50
+
+
+def test_an_id_is_the_same_everywhere(pipeline, sandbox):
+    """A template often ends in a line break, and YAML takes an id of digits for a number."""
+    arguments = {"match": pipeline.match(PEOPLE), "ledger": pipeline.ledger, "cohort_name": "One"}
+    for cohort_id in ("20240101\n", 20240101):
+        BrazeCohortImportOperator(task_id="import", cohort_id=cohort_id, **arguments).execute(context())
+    assert len(sandbox.cohort("20240101")["members"]) == 100
+    assert len(sandbox.requests()) == 2
+
+
+def test_a_kill_while_planning_is_heeded(pipeline, sandbox):
+    operator = BrazeCohortImportOperator(
+        task_id="import", **COHORT, match=pipeline.match(PEOPLE), ledger=pipeline.ledger
+    )
+    night = context()
+
+    class Killed:
+        """Airflow's signal handler only calls on_kill(); here it comes when the run is asked for its time."""
+
+        @property
+        def run_after(self):
+            operator.on_kill()
+            return datetime(2026, 11, 24, tzinfo=UTC)
+
+    night["dag_run"] = Killed()
+    with pytest.raises(AirflowException):
+        operator.execute(night)
+    assert sandbox.requests() == []
+
+
 def test_a_breached_guard_fails_without_retries_or_skips(pipeline, sandbox):
     pipeline.run(PEOPLE)
     seen = len(sandbox.requests())
@@ -156,6 +195,10 @@ def test_attribute_delivery(pipeline, sandbox):
     [
         ({}, "either match or plan"),
         ({"match": {"wrong": 1}}, "return value of its task"),
+        ({"match": "{'uri': 'rendered as text'}"}, "render_template_as_native_obj"),
+        ({"on_breach": "Skip"}, "on_breach must be"),
+        ({"force_full": "1"}, "force_full must be"),
+        ({"guards": Guards(max_removed_share=20)}, "from 0 to 1"),
         ({"delivery": "pigeon"}, "delivery must be one of"),
         ({"delivery": "attribute"}, "attribute is empty"),
         ({"delivery": "attribute", "attribute": "external_id"}, "attribute"),

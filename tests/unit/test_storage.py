@@ -76,6 +76,7 @@ def test_a_store_without_create_if_absent(monkeypatch):
         return plain_open(self, name, mode, **options)
 
     monkeypatch.setattr(type(path.fs), "open", without_exclusive)
+    monkeypatch.setattr(storage, "SETTLE_SECONDS", 0)
     storage.write_new(path, b"first")
     with pytest.raises(FileExistsError):
         storage.write_new(path, b"second")

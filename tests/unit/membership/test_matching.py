@@ -246,13 +246,13 @@ def test_values_that_cannot_be_used(value, reason, tmp_path):
 
 def test_mixed_types_in_one_column(tmp_path):
     mapping = IdentityMapping(external_id="identity")
-    values = ["ann", 42, 42.0, {"nested": True}, None, Decimal("7.0"), True, math.nan]
+    values = ["ann", 42, 42.0, {"nested": True}, None, Decimal("7.0"), True, math.nan, b"bob", b"\xff"]
     rows = [(value, None, None, None) for value in values]
     members, access = SqlMembers("warehouse", "SELECT members"), Rows(rows, chunk=100)
     result = match(members, mapping, access, tmp_path / "ledger")
-    assert [value for _, value, _ in identifiers(tmp_path, result)] == ["42", "7", "ann", "true"]
+    assert [value for _, value, _ in identifiers(tmp_path, result)] == ["42", "7", "ann", "bob", "true"]
     assert result.counts["duplicates"] == 1
-    assert result.counts["unmatched"] == {"blank": 2, "nested": 1}
+    assert result.counts["unmatched"] == {"blank": 2, "nested": 2}
 
 
 def test_numbers_in_parquet(tmp_path):
@@ -341,6 +341,46 @@ def test_files_that_cannot_be_read(name, content, says, tmp_path):
         match(FileMembers(str(tmp_path / name)), IdentityMapping(), Rows(), tmp_path / "ledger")
     assert "private-person" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_columns_that_have_our_own_names(tmp_path):
+    """Blank, odd and dated cells of a column called ``is_identified`` mean what they mean everywhere."""
+    header = ["external", "alias", "device", "is_identified"]
+    mapping = IdentityMapping("external", "alias", "mail", "device", "is_identified")
+    rows = [
+        (None, None, "phone", " "),
+        (None, "a@x.test", "phone", "2026-01-01"),
+        ("ann", None, None, "maybe"),
+    ]
+    access = Rows(rows, chunk=10, columns=header)
+    result = match(SqlMembers("warehouse", "SELECT members"), mapping, access, tmp_path / "ledger")
+    assert {kind for kind, _, _ in identifiers(tmp_path, result)} == {"device_id", "alias", "external_id"}
+
+
+@pytest.mark.parametrize("bad", [b'private-person,"unterminated', b"private-person-\xff,x"])
+def test_a_line_that_cannot_be_read_is_not_quoted(bad, tmp_path):
+    """Also far down in the file, where DuckDB's look at its beginning has not been."""
+    good = b"".join(b"user-%d,x\n" % number for number in range(120_000))
+    (tmp_path / "members.csv").write_bytes(b"identity,email\n" + good + bad + b"\n")
+    with pytest.raises(ConfigurationError, match="cannot be read") as caught:
+        match(FileMembers(str(tmp_path / "members.csv")), IdentityMapping(), Rows(), tmp_path / "ledger")
+    assert "private-person" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+def test_a_file_without_a_header_shows_nobody(tmp_path):
+    (tmp_path / "members.csv").write_text("ann@private.test,1\nbob@private.test,2\n")
+    with pytest.raises(ConfigurationError, match="Is there a header") as caught:
+        match(FileMembers(str(tmp_path / "members.csv")), IdentityMapping(), Rows(), tmp_path / "ledger")
+    assert "private" not in str(caught.value)
+
+
+def test_numbers_that_stand_for_several_ids(tmp_path):
+    _, found, failed = matched(
+        from_sql, [(9007199254740993.0, None, None, None)], tmp_path, IdentityMapping()
+    )
+    assert (found, failed) == ([], [(1, "imprecise")])
 
 
 def test_rows_of_a_query_are_streamed(tmp_path):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.braze import BrazeLimits, Limit
 from airflow_provider_heapbraze.clients.errors import (
     AuthenticationError,
@@ -375,3 +377,103 @@ def test_every_finished_night_is_exact(make_nightly, delivery, nights, seed):
 
 def known_people():
     return set(people(range(50)))
+
+
+def test_somebody_who_gains_an_external_id_stays(make_nightly):
+    """To Braze the alias and the external id are one person: removing the one would remove the other."""
+    nightly = make_nightly(users=0)
+    nightly.sandbox.add_users(count=3, alias_label="email", alias_prefix="mail-")
+    nightly.run([["", "mail-1", "", "true"], "user-2"])
+    nightly.run([["user-1", "mail-1", "", "true"], "user-2"], "run-2")
+    assert nightly.members() == {"user-1", "user-2"}
+    assert nightly.sandbox.state()["conflicts"] == 0
+    nightly.run(["user-2"], "run-3")
+    assert nightly.members() == {"user-2"}
+
+
+def test_a_takeover_waits_for_the_loser(nightly):
+    nightly.limits = TWENTY_A_SECOND
+
+    def first():
+        with suppress(PlaceLostError):
+            nightly.run(MANY, "run-first")
+
+    request = nightly.request(people(range(10)), "run-second")
+    thread = threading.Thread(target=first)
+    thread.start()
+    wait_for_the_first_batch(nightly)
+    with nightly.client() as client:
+        Sync(nightly.ledger, nightly.sender(client), client.statistics).run(request, ANYTHING_GOES)
+    assert nightly.members() == set(people(range(10)))
+    thread.join()
+    assert nightly.members() == set(people(range(10))), "nothing of the first run came after it"
+
+
+def test_answers_that_could_not_be_recorded_are_recorded_later(nightly, monkeypatch):
+    failed = []
+
+    def fails_once(path, data):
+        if path.parent.name == "settled" and not failed:
+            failed.append(path)
+            raise TimeoutError("the store does not answer")
+        write_new(path, data)
+
+    write_new = storage.write_new
+    monkeypatch.setattr(storage, "write_new", fails_once)
+    with pytest.raises(TimeoutError):
+        nightly.run(people(range(10)))
+    seen = len(nightly.sent())
+    nightly.run(people(range(10)))
+    assert nightly.sent(since=seen) == [("cohort-users", 201)], (
+        "the name's answer was recorded on the way out"
+    )
+
+
+def test_a_kill_before_the_first_request_sends_nothing(nightly):
+    with nightly.client() as client:
+        sync = Sync(nightly.ledger, nightly.sender(client), client.statistics)
+        sync.stop()
+        with pytest.raises(InterruptedCallError):
+            sync.run(nightly.request(people(range(10))), ANYTHING_GOES)
+    assert nightly.sent() == []
+
+
+def test_a_mended_setting_leaves_nobody_rejected(nightly):
+    nightly.sandbox.faults(poison=people(range(3000)))
+    with pytest.raises(PermanentError):
+        nightly.run(people(range(3000)))
+    nightly.sandbox.faults()
+    report = nightly.run(people(range(3000)))
+    assert report["waterfall"]["rejected"] == {}
+    assert len(nightly.members()) == 3000
+
+
+def test_force_full_on_a_failed_run_forces(nightly):
+    nightly.run(people(range(10)))
+    nightly.sandbox.faults(next=[{"count": 1, "status": 401}])
+    with pytest.raises(AuthenticationError):
+        nightly.run(people(range(11)), "run-2")
+    report = nightly.run(people(range(11)), "run-2", force_full=True)
+    assert report["waterfall"]["acknowledged"] == 11
+
+
+def test_an_older_night_does_not_undo_a_newer_one(nightly):
+    nightly.run(people(range(10)), "newer", as_of="2026-11-24")
+    with pytest.raises(StalePlanError, match="newer"):
+        nightly.run(people(range(5)), "older", as_of="2026-11-23")
+    assert len(nightly.members()) == 10
+
+
+def test_the_value_that_a_guard_names_lets_the_plan_pass(nightly):
+    nightly.run(people(range(115)))
+    with pytest.raises(GuardBreachedError) as caught:
+        nightly.run(people(range(50)), "run-2", guards=Guards())
+    allowed = float(str(caught.value).split("max_removed_share=")[1].split(")")[0])
+    nightly.run(people(range(50)), "run-2", guards=Guards(max_removed_share=allowed))
+    assert len(nightly.members()) == 50
+
+
+def test_nobody_twice_makes_no_cohort(nightly):
+    for night in range(2):
+        nightly.run([], f"run-{night}")
+    assert nightly.sent() == []
