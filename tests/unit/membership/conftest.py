@@ -122,6 +122,11 @@ class Nightly:
 
 
 @pytest.fixture
+def nightly_class():
+    return Nightly
+
+
+@pytest.fixture
 def make_nightly(heapbraze_sandbox, tmp_path_factory):
     """Make a target of its own in a sandbox with so many users; what was in the sandbox is gone."""
 
