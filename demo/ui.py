@@ -41,15 +41,15 @@ def main() -> int:
 
 def _import_connections(environment: dict[str, str], sandbox: Sandbox) -> None:
     """Put the connections where the UI shows them: it shows none from the environment."""
+    host, port = sandbox.url.rsplit(":", 1)
+    # Airflow's test button sends port 0 where a connection has none, and is refused: so it has one here.
+    place = {"host": host, "port": int(port)}
+    connections = {
+        "braze_default": {**sandbox.braze_connection(), **place},
+        "heap_default": {**sandbox.heap_connection(), **place},
+    }
     file = world.HOME / "connections.json"
-    file.write_text(
-        json.dumps(
-            {
-                "braze_default": sandbox.braze_connection(),
-                "heap_default": sandbox.heap_connection(),
-            }
-        )
-    )
+    file.write_text(json.dumps(connections))
     subprocess.run(["airflow", "connections", "import", str(file)], env=environment, check=True)
 
 

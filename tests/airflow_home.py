@@ -188,15 +188,19 @@ def running_airflow_server(migrated_database, heapbraze_sandbox_server, tmp_path
     airflow = Airflow(home, heapbraze_sandbox_server)
     airflow.write_segment([])  # for the run that the schedule makes at once
     airflow.run("pools", "set", "braze", "1", "Braze imports")
+    host, port = heapbraze_sandbox_server.url.rsplit(":", 1)
+    place = {"host": host, "port": int(port)}  # Airflow's test button sends port 0 where there is none
     connections = home / "connections.json"
     connections.write_text(
         json.dumps(
             {
-                "braze_default": heapbraze_sandbox_server.braze_connection(),
-                "heap_default": heapbraze_sandbox_server.heap_connection(),
+                "braze_default": {**heapbraze_sandbox_server.braze_connection(), **place},
+                "heap_default": {**heapbraze_sandbox_server.heap_connection(), **place},
             }
         )
     )
+    for name in heapbraze_sandbox_server.environment():
+        del airflow.environment[name]  # else those of the environment would be shown and used
     airflow.run("connections", "import", str(connections))
     with airflow.standalone():
         airflow.run("dags", "unpause", DAG_ID)

@@ -51,6 +51,19 @@ def test_the_connection_form(running_airflow):
         assert "sandbox-data-import-key" not in page.content()
 
 
+def test_the_test_button(running_airflow, heapbraze_sandbox):
+    """It says what can be done with the keys, or which one to mend."""
+    heapbraze_sandbox.settings(data_import_key="another-data-import-key")
+    with browser() as page:
+        page.goto(f"{running_airflow.url}/connections")
+        row = page.get_by_role("row", name="braze_default")
+        with page.expect_response("**/connections/test") as answer:
+            row.get_by_role("button", name="Test Connection").click()
+        assert answer.value.json()["status"] is False
+        assert "data_import_key was refused" in answer.value.json()["message"]
+        expect(page.get_by_text("the data_import_key was refused")).to_be_visible()
+
+
 def test_a_green_run(running_airflow):
     """A run is green, and its import goes by the cohort's name."""
     airflow = running_airflow
