@@ -25,9 +25,9 @@ SETTLE_SECONDS = 2.0
 
 def local(path: Any) -> Path | None:
     """Return the path on the local disk, or None where it is in an object store."""
-    if isinstance(path, Path):
-        return path
-    return Path(path.path) if path.protocol in LOCAL_PROTOCOLS else None
+    if hasattr(path, "protocol"):  # older ones of universal-pathlib are a pathlib.Path, too
+        return Path(path.path) if path.protocol in LOCAL_PROTOCOLS else None
+    return Path(path)
 
 
 def uri(path: Any) -> str:

@@ -8,9 +8,8 @@ from copy import copy
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, cast
 
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, conf
 from airflow.sdk import BaseHook, BaseOperator, ObjectStoragePath
-from airflow.sdk.configuration import conf
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError, PermanentError

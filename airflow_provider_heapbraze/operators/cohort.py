@@ -6,8 +6,8 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from airflow.providers.common.compat.sdk import AirflowSkipException
 from airflow.sdk import Asset, AssetAlias
-from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.hooks.braze import BrazeHook

@@ -61,6 +61,7 @@ def make_server(*, users: int = 0, faults: Faults | None = None) -> uvicorn.Serv
     config = uvicorn.Config(
         make_app(users=users, faults=faults),
         http=_OpenTransport,
+        ws="none",  # some versions warn when they load it
         lifespan="off",
         access_log=False,  # lines would name cohorts
         log_config=None,  # a test's own logging stays as it is

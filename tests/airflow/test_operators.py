@@ -9,8 +9,12 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+)
 from airflow.sdk import Asset, AssetAlias
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, ServerError
 from airflow_provider_heapbraze.members import FileMembers, Guards, IdentityMapping, SqlMembers
@@ -22,15 +26,18 @@ COHORT = {"cohort_id": "cohort-1", "cohort_name": "Cohort one"}
 PEOPLE = [f"private-person-{number:04}" for number in range(100)]
 
 
-class OutletEvents(dict):
+class OutletEvents:
     """What Airflow hands to a task for the assets that it updates."""
 
-    def __missing__(self, outlet):
+    def __init__(self):
+        self.by_name = {}
+
+    def __getitem__(self, outlet):
         events = []
         accessor = SimpleNamespace(
             events=events, extra={}, add=lambda asset, extra: events.append((asset, extra))
         )
-        return self.setdefault(outlet, accessor)
+        return self.by_name.setdefault(outlet.name, accessor)
 
 
 def context(dag_run="night-1", map_index=-1):
@@ -246,7 +253,7 @@ def test_assets(pipeline):
     ((added, extra),) = events[alias].events
     assert added.uri == "braze://cohort/cohort-1"
     assert extra == events[asset].extra == {"size": 100, "adds": 100, "removes": 0}
-    assert other not in events
+    assert other.name not in events.by_name
 
 
 def test_a_run_is_named_after_its_place_in_airflow():
