@@ -1,14 +1,12 @@
-"""One identifier per member, or the reason why there is none.
-
-The rule (Braze: Heap, user matching): an identified user is matched by external id or alias, an anonymous one
-by device id. Someone identified is never matched by device id, since Braze ignores that.
-"""
+"""One identifier per member, or the reason why there is none."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,33 +14,38 @@ from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.membership.errors import LedgerDamagedError, UnbalancedError
 from airflow_provider_heapbraze.membership.members import reading
-from airflow_provider_heapbraze.membership.tables import workspace
-from airflow_provider_heapbraze.membership.values import identified_expression, text_and_problem
+from airflow_provider_heapbraze.membership.rule import ROLES, rule
+from airflow_provider_heapbraze.membership.tables import literal, workspace
+from airflow_provider_heapbraze.membership.values import MACROS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from airflow_provider_heapbraze.membership.members import Access, Members
+    from airflow_provider_heapbraze.membership.members import Access, Members, Part
     from airflow_provider_heapbraze.membership.tables import Workspace
 
 FORMAT = 1
 KINDS = ("external_id", "alias", "device_id")
+RECORD = "match.json"
+IDENTIFIERS, OTHERS, UNMATCHED = TABLES = ("identifiers.parquet", "others.parquet", "unmatched.parquet")
 
 
 @dataclass
 class IdentityMapping:
-    """Which column of a segment holds which identifier.
+    """Which column of a segment holds which identifier (Braze: Heap, user matching).
 
-    An identified row is matched by external id, then alias; another one by external id, then device id, then
-    alias. The first value that can be used is taken.
+    An identified row is matched by external id, then alias, and never by device id. Another one is matched by
+    external id, then device id, then alias. The first value that can be used is taken.
 
     :param external_id: column whose value is Braze's external id.
     :param alias_name: column whose value is the name of a user alias.
-    :param alias_label: the label of all these aliases; not a column.
+    :param alias_label: the label that all these aliases have; not a column.
     :param device_id: column with the device id.
-    :param identified: column that tells whether a row is an identified user. Without it a row is one that has
-        an external id (or, where none is mapped, an alias), usable or not.
+    :param identified: column that tells whether a row is an identified user: blank, zero, ``false``, ``no``,
+        ``null``, ``none`` and ``nan`` say no, and everything else says yes. Without it a row is one that has
+        an external id (or, where none is mapped, an alias), usable or not; a number that is not finite is
+        none.
     """
 
     template_fields: ClassVar[Sequence[str]] = (
@@ -59,27 +62,22 @@ class IdentityMapping:
     device_id: str | None = None
     identified: str | None = None
 
-    def check(self) -> None:
-        """Make sure that the mapping can be used.
+    def columns(self) -> dict[str, str]:
+        """Return the column of every role that is mapped.
 
-        :raises ConfigurationError: no identifier is mapped, or an alias without a label.
+        :raises ConfigurationError: no identifier is mapped, or an alias without its label.
         """
         if not (self.external_id or self.alias_name or self.device_id):
             raise ConfigurationError(
-                "IdentityMapping maps no identifier: name the column of the external id, the alias or the "
-                "device id. Nothing was sent."
+                "IdentityMapping maps no identifier. Nothing was sent. Name the column of the external id, "
+                "the alias or the device id."
             )
-        if bool(self.alias_name) != bool(self.alias_label and self.alias_label.strip()):
+        if bool(self.alias_name) != bool((self.alias_label or "").strip()):
             raise ConfigurationError(
-                "IdentityMapping needs alias_name (a column) and alias_label (the label of all aliases) "
-                "together. Nothing was sent."
+                "IdentityMapping has only one of alias_name and alias_label. Nothing was sent. Give both: "
+                "the column with the alias, and the label that all of them have."
             )
-
-    @property
-    def columns(self) -> list[str]:
-        """Return the names of the columns that are read."""
-        named = (self.external_id, self.alias_name, self.device_id, self.identified)
-        return list(dict.fromkeys(column for column in named if column))
+        return {role: getattr(self, role) for role in ROLES if getattr(self, role)}
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class MatchResult:
     """What became of a segment's members.
 
     :param uri: folder of the result's files.
-    :param fingerprint: the same for the same identifiers and counts.
+    :param fingerprint: the same for the same identifiers and counts, in whatever order they came.
     :param counts: ``members``, ``matched``, one per kind, ``duplicates`` and ``unmatched`` by reason.
     """
 
@@ -99,29 +97,22 @@ class MatchResult:
 def match(members: Members, mapping: IdentityMapping, access: Access, ledger: Path) -> MatchResult:
     """Match every member, and write down the result.
 
-    The folder ``matches/<fingerprint>`` of the ledger holds ``identifiers.parquet`` (kind, value, label),
-    each once; ``others.parquet``, the identifiers that the same people have beside the chosen one;
-    ``unmatched.parquet`` (row, reason and the values as they came), which is the only place with identifiers
-    of failures; and ``match.json`` with the counts.
+    The folder ``matches/<fingerprint>`` of the ledger holds ``identifiers.parquet`` (kind, value, label; each
+    once), ``others.parquet`` (the identifiers that the same people have beside the chosen one),
+    ``unmatched.parquet`` (row, reason, and the values as they came: the only place that has them) and
+    ``match.json`` (the counts). The same result is not written twice.
 
     :param ledger: folder of all ledgers.
     :raises ConfigurationError: the mapping or the source cannot be used as it is.
+    :raises UnbalancedError: rows are unaccounted for.
     """
-    mapping.check()
+    columns = mapping.columns()
     with workspace() as space:
-        space.sql("CREATE TABLE found (kind VARCHAR, value VARCHAR, label VARCHAR)")
-        space.sql("CREATE TABLE others (kind VARCHAR, value VARCHAR, label VARCHAR)")
-        space.sql(
-            "CREATE TABLE unmatched "
-            '("row" BIGINT, reason VARCHAR, external_id VARCHAR, alias_name VARCHAR, device_id VARCHAR)'
-        )
-        total = 0
-        for part in members.parts(space, access, mapping.columns):
-            match_part = partial(_match_part, space, part.view, mapping, first_row=total + 1)
-            total += reading(part.source, match_part)
-        space.sql("CREATE TABLE identifiers AS SELECT DISTINCT kind, value, label FROM found")
+        total = _apply_rule(space, members, access, columns)
+        tables = _write_tables(space, mapping.alias_label or "")
         counts = _counts(space, total)
-        return _write(space, ledger, counts)
+        folder = ledger / "matches" / _fingerprint(space, tables, counts)
+        return _keep(folder, counts, mapping, tables)
 
 
 def read_match(folder: Path) -> MatchResult:
@@ -129,124 +120,130 @@ def read_match(folder: Path) -> MatchResult:
 
     :raises LedgerDamagedError: it is not there, or cannot be read.
     """
-    try:
-        record = json.loads((folder / "match.json").read_bytes())
+    # A storage that cannot be reached is another error, and passes.
+    with suppress(FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        record = json.loads((folder / RECORD).read_bytes())
         if record["format"] == FORMAT:
             return MatchResult(storage.uri(folder), record["fingerprint"], record["counts"])
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
-        pass  # said below; a storage that cannot be reached is another error, and passes
     raise LedgerDamagedError(
-        f"The match {folder.name} is not in the ledger, or damaged. Nothing was sent. Clear the match task "
-        "to make it again."
+        f"The match {folder.name} is not in the ledger, is damaged, or was written by another version. "
+        "Nothing was sent. Clear the match task to make it again."
     )
 
 
-def _match_part(space: Workspace, part: str, mapping: IdentityMapping, first_row: int) -> int:
-    """Match the rows of one part; return how many there were."""
-    types = {name.lower(): kind for name, kind, *_ in space.ask(f"DESCRIBE {part}")}
+def balanced(counts: dict[str, Any]) -> dict[str, Any]:
+    """Return the counts, once they account for every row.
 
-    def cell(column: str | None) -> tuple[str, str]:
-        return text_and_problem(column, types[column.lower()] if column else "")
-
-    (external, external_problem), (alias, alias_problem), (device, device_problem) = (
-        cell(column) for column in (mapping.external_id, mapping.alias_name, mapping.device_id)
-    )
-    if mapping.identified:
-        told = identified_expression(mapping.identified, types[mapping.identified.lower()])
-        identified = "told_identified"
-    else:
-        told = "NULL"
-        named_by = "external_problem" if mapping.external_id else "alias_problem"
-        identified = f"{named_by} NOT IN ('blank', 'not_finite')"
-    space.sql(
-        f"""
-        CREATE OR REPLACE TEMP TABLE cells AS
-        WITH cleaned AS (
-            SELECT {external} AS external, {external_problem} AS external_problem, {alias} AS alias,
-                {alias_problem} AS alias_problem, {device} AS device, {device_problem} AS device_problem,
-                {told} AS told_identified
-            FROM {part}
-        ), known AS (SELECT *, {identified} AS is_identified FROM cleaned)
-        SELECT external, external_problem, alias, alias_problem, device, device_problem,
-            CASE
-                WHEN external_problem = '' THEN 'external_id'
-                WHEN is_identified AND alias_problem = '' THEN 'alias'
-                WHEN NOT is_identified AND device_problem = '' THEN 'device_id'
-                WHEN NOT is_identified AND alias_problem = '' THEN 'alias'
-            END AS kind,
-            coalesce(
-                nullif(external_problem, 'blank'),
-                CASE WHEN NOT is_identified THEN nullif(device_problem, 'blank') END,
-                nullif(alias_problem, 'blank'),
-                CASE WHEN is_identified THEN 'identified_without_id' ELSE 'blank' END
-            ) AS reason,
-            row_number() OVER () + {first_row - 1} AS "row"
-        FROM known
-        """
-    )
-    label = (mapping.alias_label or "").replace("'", "''")
-    space.sql(
-        "INSERT INTO found SELECT kind, "
-        "CASE kind WHEN 'external_id' THEN external WHEN 'alias' THEN alias ELSE device END, "
-        f"CASE kind WHEN 'alias' THEN '{label}' ELSE '' END FROM cells WHERE kind IS NOT NULL"
-    )
-    space.sql(
-        f"INSERT INTO others SELECT 'alias', alias, '{label}' FROM cells "
-        "WHERE kind <> 'alias' AND alias_problem = '' "
-        "UNION ALL SELECT 'device_id', device, '' FROM cells "
-        "WHERE kind <> 'device_id' AND device_problem = ''"
-    )
-    space.sql(
-        'INSERT INTO unmatched SELECT "row", reason, external, alias, device FROM cells WHERE kind IS NULL'
-    )
-    return space.count("cells")
-
-
-def _counts(space: Workspace, members: int) -> dict[str, Any]:
-    kinds = dict(space.ask("SELECT kind, count(*) FROM identifiers GROUP BY kind"))
-    reasons = space.ask("SELECT reason, count(*) FROM unmatched GROUP BY reason ORDER BY reason")
-    matched = space.count("identifiers")
-    counts = {
-        "members": members,
-        "matched": matched,
-        **{kind: kinds.get(kind, 0) for kind in KINDS},
-        "duplicates": space.count("found") - matched,
-        "unmatched": dict(reasons),
-    }
-    if members != matched + counts["duplicates"] + sum(counts["unmatched"].values()):
+    :raises UnbalancedError: they do not.
+    """
+    accounted = counts["matched"] + counts["duplicates"] + sum(counts["unmatched"].values())
+    if counts["members"] != accounted or counts["matched"] != sum(counts[kind] for kind in KINDS):
         raise UnbalancedError(
-            f"The match does not add up: {counts}. Nothing was sent. This is a fault of this package: please "
-            "report it with these numbers."
+            f"The match does not add up: {counts}. Nothing was sent. This is a fault of this package: report "
+            "it with these numbers."
         )
     return counts
 
 
-def _fingerprint(space: Workspace, counts: dict[str, Any]) -> str:
-    """Tell results apart by their content, whatever the order of their rows."""
-    sums = [
-        space.ask(
-            "SELECT sum(md5_number_lower(text)), sum(md5_number_upper(text)) FROM "
-            f"(SELECT concat_ws(chr(0), {columns}) AS text FROM {table})"
-        )
-        for table, columns in (
-            ("identifiers", "kind, value, label"),
-            ("others", "kind, value, label"),
-            ("unmatched", "reason, external_id, alias_name, device_id"),
-        )
-    ]
-    return hashlib.sha256(json.dumps([str(sums), counts], sort_keys=True).encode()).hexdigest()[:32]
+def _apply_rule(space: Workspace, members: Members, access: Access, columns: Mapping[str, str]) -> int:
+    """Make the view ``ruled``: every member with its identifier or its reason; return how many there are.
+
+    It is set down on disk, part by part: memory holds one part, however many there are.
+    """
+    space.sql(MACROS)
+    names = list(dict.fromkeys(columns.values()))
+    cells = {role: f"c{names.index(name)}" for role, name in columns.items()}
+    total = 0
+    for number, part in enumerate(members.parts(space, access, names)):
+        file = space.folder / f"ruled-{number:06d}.parquet"
+        total += reading(part.name, partial(_rule_part, space, part, cells, total, file))
+    ruled = literal(space.folder / "ruled-*.parquet")
+    space.sql(f"CREATE VIEW ruled AS SELECT * FROM read_parquet({ruled})")
+    return total
 
 
-def _write(space: Workspace, ledger: Path, counts: dict[str, Any]) -> MatchResult:
-    fingerprint = _fingerprint(space, counts)
-    folder = ledger / "matches" / fingerprint
-    result = MatchResult(storage.uri(folder), fingerprint, counts)
-    if (folder / "match.json").exists():
-        return result  # the same members were matched before
-    for table in ("identifiers", "others", "unmatched"):
-        local = space.folder / f"{table}.parquet"
-        space.write(f"SELECT * FROM {table}", local)
-        storage.write_whole(folder / f"{table}.parquet", local)
-    record = {"format": FORMAT, "fingerprint": fingerprint, "counts": counts}
-    storage.write_new(folder / "match.json", json.dumps(record, indent=1).encode())
-    return result
+def _rule_part(space: Workspace, part: Part, cells: Mapping[str, str], rows_before: int, file: Path) -> int:
+    types = {row[0]: row[1] for row in space.ask(f"DESCRIBE {part.query}")}
+    return space.write(rule(part.query, cells, types, rows_before=rows_before), file)
+
+
+def _write_tables(space: Workspace, label: str) -> list[Path]:
+    """Write the identifiers, the others and the unmatched on the local disk."""
+    alias = f"SELECT 'alias' AS kind, other_alias AS value, {literal(label)} AS label FROM ruled"
+    device = "SELECT 'device_id', other_device_id, '' FROM ruled"
+    queries = {
+        IDENTIFIERS: (
+            f"SELECT DISTINCT kind, value, CASE kind WHEN 'alias' THEN {literal(label)} ELSE '' END AS label "
+            "FROM ruled WHERE kind IS NOT NULL"
+        ),
+        OTHERS: (
+            f"{alias} WHERE other_alias IS NOT NULL UNION ALL {device} WHERE other_device_id IS NOT NULL"
+        ),
+        UNMATCHED: f'SELECT "row", reason, {", ".join(ROLES)} FROM ruled WHERE kind IS NULL',
+    }
+    for name, query in queries.items():
+        space.write(query, space.folder / name)
+    return [space.folder / name for name in queries]
+
+
+def _counts(space: Workspace, total: int) -> dict[str, Any]:
+    source = f"read_parquet({literal(space.folder / IDENTIFIERS)})"
+    kinds = dict(space.ask(f"SELECT kind, count(*) FROM {source} GROUP BY kind"))
+    reasons = space.ask(
+        "SELECT reason, count(*) FROM ruled WHERE reason IS NOT NULL GROUP BY reason ORDER BY reason"
+    )
+    matched = sum(kinds.values())
+    return balanced(
+        {
+            "members": total,
+            "matched": matched,
+            **{kind: kinds.get(kind, 0) for kind in KINDS},
+            "duplicates": space.count("ruled WHERE kind IS NOT NULL") - matched,
+            "unmatched": dict(reasons),
+        }
+    )
+
+
+def _fingerprint(space: Workspace, tables: Sequence[Path], counts: Mapping[str, Any]) -> str:
+    """Digest the tables, in a way that the order of their rows does not change, and the counts."""
+    sums = []
+    for table in tables:
+        source = f"read_parquet({literal(table)})"
+        names = [name for name, *_ in space.ask(f"DESCRIBE SELECT * FROM {source}") if name != "row"]
+        # No two rows give the same text, whatever is in them.
+        text = " || ".join(f"coalesce(concat(strlen({name}), ':', {name}), '-')" for name in names)
+        digests = f"SELECT md5_number({text})::UHUGEINT AS digest FROM {source}"
+        halves = "sum((digest >> 64)::UBIGINT), sum((digest & 18446744073709551615)::UBIGINT)"
+        sums.append(str(space.ask(f"SELECT {halves} FROM ({digests})")[0]))
+    return hashlib.sha256(json.dumps([sums, counts], sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _keep(
+    folder: Path, counts: dict[str, Any], mapping: IdentityMapping, tables: Sequence[Path]
+) -> MatchResult:
+    """Put the result in its place, unless it is there; the record last: whoever reads it finds the rest."""
+    storage.refresh(folder)
+    if not _is_kept(folder):
+        record = tables[0].with_name(RECORD)
+        record.write_text(
+            json.dumps(
+                {
+                    "format": FORMAT,
+                    "fingerprint": folder.name,
+                    "counts": counts,
+                    "mapping": asdict(mapping),
+                    "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                },
+                indent=1,
+            )
+        )
+        for file in (*tables, record):
+            storage.write_whole(folder / file.name, file)
+    return read_match(folder)
+
+
+def _is_kept(folder: Path) -> bool:
+    with suppress(LedgerDamagedError):
+        read_match(folder)
+        return all((folder / name).exists() for name in TABLES)
+    return False

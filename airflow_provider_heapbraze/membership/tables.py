@@ -50,8 +50,8 @@ class Workspace:
         import duckdb
 
         try:
-            file = str(storage.fetched(path, self.folder)).replace("'", "''")
-            self.sql(f"CREATE VIEW {view} AS SELECT * FROM read_parquet('{file}', file_row_number = true)")
+            file = literal(storage.fetched(path, self.folder))
+            self.sql(f"CREATE VIEW {view} AS SELECT * FROM read_parquet({file}, file_row_number = true)")
             return rows is None or self.count(view) == rows
         except (duckdb.IOException, duckdb.InvalidInputException, duckdb.CatalogException):
             return False
@@ -71,10 +71,9 @@ class Workspace:
             self.sql(f"INSERT INTO {table} SELECT * FROM incoming")
             self.connection.unregister("incoming")
 
-    def write(self, query: str, path: Path) -> None:
-        """Write the rows of a query to a Parquet file, in their order."""
-        file = str(path).replace("'", "''")
-        self.sql(f"COPY ({query}) TO '{file}' (FORMAT parquet, COMPRESSION zstd)")
+    def write(self, query: str, path: Path) -> int:
+        """Write the rows of a query to a Parquet file, in their order; return how many there were."""
+        return int(self.ask(f"COPY ({query}) TO {literal(path)} (FORMAT parquet, COMPRESSION zstd)")[0][0])
 
 
 @contextmanager
@@ -89,4 +88,16 @@ def workspace() -> Iterator[Workspace]:
             "temp_directory": str(folder / "spill"),
         }
         with duckdb.connect(config=settings) as connection:
-            yield Workspace(connection, folder)
+            space = Workspace(connection, folder)
+            space.sql("SET TimeZone = 'UTC'")  # the text of a time must not depend on the machine
+            yield space
+
+
+def literal(value: object) -> str:
+    """Return a text, or a path, as a text in SQL."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def identifier(column: str) -> str:
+    """Return a column's name as SQL."""
+    return '"' + column.replace('"', '""') + '"'

@@ -1,100 +1,98 @@
-"""What a value of any column type is as an identifier: its text, and what is wrong with it."""
+"""What a value of any column type is as an identifier: its text, or why it cannot be one. In DuckDB's SQL."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 # What Python's str.strip() takes for white space; DuckDB's trim() alone takes only the space.
-WHITE_SPACE = (
-    "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
-    "\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
-)
-MOST_BYTES = 987  # Braze: Partner cohort import, external_id
-FALSE = "('', 'false', 'f', 'no', 'n', 'null', 'none', 'nan', 'nat')"
-WHOLE = r"^-?\d+$"
+WHITE_SPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))
+MOST_BYTES = 987  # Braze: "external_id must be fewer than 988 bytes"
+
 # From here on a floating point number stands for several whole ones: the id that it was is gone.
-FIRST_IMPRECISE = {"FLOAT": 2**24, "DOUBLE": 2**53}
+FIRST_IMPRECISE_FLOAT, FIRST_IMPRECISE_DOUBLE = 2**24, 2**53
+
+# The bytes of a text in UTF-8, as hexadecimal digits.
+_TEXT_IN_HEX = (
+    "([0-7].|(C[2-9A-F]|D.)[89AB].|E0[AB].[89AB].|E[1-9A-CEF]([89AB].){2}|ED[89].[89AB].|"
+    "F0[9AB].([89AB].){2}|F[1-3]([89AB].){3}|F48.([89AB].){2})*"
+)
+_SPACES = "".join(f"\\x{{{ord(space):x}}}" for space in WHITE_SPACE)
+_JSON_TEXT = "({0} ->> '$')"
+_JSON_FRACTION = f"(json_type({{0}}) = 'DOUBLE' AND NOT regexp_full_match({_JSON_TEXT}, '-?[0-9]+'))"
+
+MACROS = f"""
+    -- trim() builds its list of characters anew for every value: only where there is something to trim.
+    CREATE TEMP MACRO trimmed(v) AS
+        CASE WHEN regexp_matches(v, '^[{_SPACES}]|[{_SPACES}]$') THEN trim(v, '{WHITE_SPACE}') ELSE v END;
+
+    -- A whole number has no fraction and no exponent.
+    CREATE TEMP MACRO number_text(v) AS
+        CASE WHEN isnan(v) THEN 'nan'
+            WHEN v = trunc(v) AND abs(v) < 1e18 THEN CAST(CAST(v AS BIGINT) AS VARCHAR)
+            ELSE CAST(v AS VARCHAR) END;
+    CREATE TEMP MACRO number_problem(v, first_imprecise) AS
+        CASE WHEN NOT isfinite(v) THEN 'not_finite' WHEN abs(v) >= first_imprecise THEN 'imprecise' END;
+
+    -- DuckDB writes a half as .50 in a column without digits before the point, else as 0.50.
+    CREATE TEMP MACRO decimal_text(v) AS regexp_replace(
+        regexp_replace(CAST(v AS VARCHAR), '^(-?)\\.', '\\10.'), '\\.0*$|(\\.[0-9]*[1-9])0+$', '\\1');
+
+    -- TRY(decode(…)) would say it shorter, but DuckDB 1.4.1 gets it wrong beside NULLs.
+    CREATE TEMP MACRO is_text(v) AS regexp_full_match(hex(v), '{_TEXT_IN_HEX}');
+    CREATE TEMP MACRO bytes_text(v) AS CASE WHEN is_text(v) THEN decode(v) END;
+    CREATE TEMP MACRO bytes_problem(v) AS CASE WHEN NOT is_text(v) THEN 'not_text' END;
+
+    -- Blank, zero and the usual words for no; everything else, a date of identification too, is a yes.
+    CREATE TEMP MACRO says_yes(v) AS coalesce(
+        lower(v) NOT IN ('false', 'f', 'no', 'n', 'null', 'none', 'nan', 'nat')
+        AND coalesce(TRY_CAST(v AS DOUBLE) <> 0, true), false);
+"""
 
 
-def text_and_problem(column: str | None, kind: str) -> tuple[str, str]:
-    """Return SQL for a value's text, and for its problem.
+@dataclass(frozen=True)
+class Reading:
+    """How the values of a column are read: SQL in which ``{0}`` stands for the column.
 
-    The problem is empty text where there is none, else ``blank``, ``not_finite``, ``imprecise``, ``nested``
-    or ``too_long``.
-
-    :param column: the column's name; None where nothing is mapped, which is blank.
-    :param kind: the column's DuckDB type.
+    :param text: the value as text, not yet trimmed; NULL where there is none.
+    :param problem: why the value cannot be used: ``not_finite``, ``imprecise``, ``nested`` or ``not_text``;
+        else NULL.
+    :param raw: the value for a person to look at.
     """
-    if column is None:
-        return "NULL::VARCHAR", "'blank'"
-    name = identifier(column)
-    text = f"trim({_text(name, kind)}, {_white_space()})"
-    problem = (
-        f"CASE WHEN {_is_nested(name, kind)} THEN 'nested' "
-        f"WHEN {_is_not_finite(name, kind)} THEN 'not_finite' "
-        f"WHEN {_is_imprecise(name, kind)} THEN 'imprecise' "
-        f"WHEN coalesce({text}, '') = '' THEN 'blank' "
-        f"WHEN strlen({text}) > {MOST_BYTES} THEN 'too_long' ELSE '' END"
-    )
-    return text, problem
+
+    text: str
+    problem: str = "NULL::VARCHAR"
+    raw: str = "CAST({0} AS VARCHAR)"
 
 
-def identified_expression(column: str, kind: str) -> str:
-    """Return SQL that tells whether a value says "identified".
+PLAIN = Reading("CAST({0} AS VARCHAR)")
+NESTED = Reading("NULL::VARCHAR", "CASE WHEN {0} IS NOT NULL THEN 'nested' END")
+READINGS = {
+    "DECIMAL": Reading("decimal_text({0})"),
+    "FLOAT": Reading("number_text({0})", f"number_problem({{0}}, {FIRST_IMPRECISE_FLOAT})"),
+    "DOUBLE": Reading("number_text({0})", f"number_problem({{0}}, {FIRST_IMPRECISE_DOUBLE})"),
+    "BLOB": Reading("bytes_text({0})", "bytes_problem({0})"),
+    "STRUCT": NESTED,
+    "MAP": NESTED,
+    "UNION": NESTED,
+    "VARIANT": NESTED,
+    "JSON": Reading(
+        f"CASE WHEN {_JSON_FRACTION} THEN number_text(TRY_CAST({_JSON_TEXT} AS DOUBLE)) "
+        f"WHEN json_type({{0}}) NOT IN ('OBJECT', 'ARRAY') THEN {_JSON_TEXT} END",
+        f"CASE WHEN {_JSON_FRACTION} "
+        f"THEN number_problem(TRY_CAST({_JSON_TEXT} AS DOUBLE), {FIRST_IMPRECISE_DOUBLE}) "
+        "WHEN json_type({0}) IN ('OBJECT', 'ARRAY') THEN 'nested' END",
+        _JSON_TEXT,
+    ),
+}
 
-    Blank, zero and the usual words for no are not; everything else is, a date of identification too.
+
+def reading(column_type: str) -> Reading:
+    """Return how the values of a column are read.
+
+    :param column_type: DuckDB's name of its type, for example ``VARCHAR`` or ``DECIMAL(18,2)``.
     """
-    text = f"lower(coalesce(trim({_text(identifier(column), kind)}, {_white_space()}), ''))"
-    return f"NOT ({text} IN {FALSE} OR coalesce(TRY_CAST({text} AS DOUBLE), 1) = 0)"
-
-
-def _text(name: str, kind: str) -> str:
-    if kind == "JSON":
-        raw = f"({name}->>'$')"
-        number = _whole_or_as_is(f"TRY_CAST({raw} AS DOUBLE)", raw)
-        fraction = f"json_type({name}) = 'DOUBLE' AND NOT regexp_matches({raw}, '{WHOLE}')"
-        return f"CASE WHEN {fraction} THEN {number} ELSE {raw} END"
-    if kind in {"DOUBLE", "FLOAT"}:
-        return _whole_or_as_is(name, f"CAST({name} AS VARCHAR)")
-    if kind.startswith("DECIMAL"):
-        return rf"regexp_replace(CAST({name} AS VARCHAR), '\.0+$', '')"
-    if kind == "BLOB":
-        return f"TRY(decode({name}))"
-    return f"CAST({name} AS VARCHAR)"
-
-
-def _whole_or_as_is(number: str, text: str) -> str:
-    """Write a whole number without a fraction."""
-    return (
-        f"CASE WHEN {number} = trunc({number}) AND abs({number}) < {FIRST_IMPRECISE['DOUBLE']} "
-        f"THEN CAST(TRY_CAST({number} AS BIGINT) AS VARCHAR) ELSE {text} END"
-    )
-
-
-def _is_nested(name: str, kind: str) -> str:
-    if kind == "JSON":
-        return f"coalesce(json_type({name}) IN ('OBJECT', 'ARRAY'), false)"
-    nested = kind.endswith("]") or re.match(r"(STRUCT|MAP|UNION|VARIANT)\b", kind)
-    return f"{name} IS NOT NULL" if nested else "false"
-
-
-def _is_not_finite(name: str, kind: str) -> str:
-    return f"NOT isfinite({name})" if kind in {"DOUBLE", "FLOAT"} else "false"
-
-
-def _is_imprecise(name: str, kind: str) -> str:
-    if kind in FIRST_IMPRECISE:
-        return f"abs({name}) >= {FIRST_IMPRECISE[kind]}"
-    if kind == "JSON":
-        large = f"abs(TRY_CAST(({name}->>'$') AS DOUBLE)) >= {FIRST_IMPRECISE['DOUBLE']}"
-        return f"coalesce(json_type({name}) = 'DOUBLE' AND {large}, false)"
-    return "false"
-
-
-def identifier(column: str) -> str:
-    """Return a column's name as SQL."""
-    return '"' + column.replace('"', '""') + '"'
-
-
-def _white_space() -> str:
-    return f"'{WHITE_SPACE}'"
+    if column_type.endswith("]"):
+        return NESTED
+    name = re.match(r"\w*", column_type)
+    return READINGS.get(name[0] if name else "", PLAIN)
