@@ -197,9 +197,9 @@ class TargetLedger:
 
     def _damaged(self, what: str) -> LedgerDamagedError:
         return LedgerDamagedError(
-            f"The ledger of {self.target.folder} is damaged: {what}. Nothing was sent. Restore the file "
-            "from a backup of the ledger; or start anew under another cohort_id, since nobody can be removed "
-            "of whom nothing is known."
+            f"The ledger of {self.target.folder} is damaged: {what}. "
+            "Nothing was sent on its word. Restore the file from a backup of the ledger; or start anew under "
+            "another cohort_id, since nobody can be removed of whom nothing is known."
         )
 
 

@@ -95,11 +95,12 @@ class AirflowAccess:
         with closing(hook.get_conn()) as connection, closing(_streaming_cursor(hook, connection)) as cursor:
             cursor.execute(sql)
             rows = iter(lambda: cursor.fetchmany(ROWS_PER_CHUNK), [])
-            first: list[tuple[Any, ...]] = next(
-                rows, []
-            )  # a cursor on the server knows its columns only after the first fetch
+            # A cursor on the server knows its columns only after the first fetch.
+            first: list[tuple[Any, ...]] = next(rows, [])
             if cursor.description is None:
-                raise ConfigurationError("The query of SqlMembers gives no rows: it must be a SELECT.")
+                raise ConfigurationError(
+                    "The query of SqlMembers gives no rows: it must be a SELECT. Nothing was sent."
+                )
             columns = [column[0] for column in cursor.description]
             yield columns, (chunk for chunks in ([first], rows) for chunk in chunks if chunk)
 
