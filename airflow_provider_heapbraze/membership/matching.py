@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
-from airflow_provider_heapbraze.membership.errors import LedgerDamagedError, UnbalancedError
+from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, UnbalancedError
 from airflow_provider_heapbraze.membership.members import reading
 from airflow_provider_heapbraze.membership.rule import ROLES, rule
 from airflow_provider_heapbraze.membership.tables import literal, workspace

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from airflow_provider_heapbraze import storage
+from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
 from airflow_provider_heapbraze.membership.entries import Commit, Plan, Settled, new_plan_id
-from airflow_provider_heapbraze.membership.errors import LedgerDamagedError, StalePlanError
+from airflow_provider_heapbraze.membership.errors import StalePlanError
 from airflow_provider_heapbraze.membership.guards import ChangeCounts
 from airflow_provider_heapbraze.membership.tables import workspace
 
@@ -215,13 +216,13 @@ def _load_snapshot(space: Workspace, ledger: TargetLedger, snapshot: str | None,
         space.sql(f"CREATE VIEW {view} AS SELECT {_NOBODY} WHERE false")
         return 0
     if not space.load(view, ledger.path(snapshot), rows=size):
-        raise ledger.damaged(snapshot)
+        raise ledger.not_as_logged(snapshot)
     return size
 
 
 def _load_changes(space: Workspace, ledger: TargetLedger, plan: Plan) -> None:
     if not space.load("planned", ledger.path(plan.changes), rows=plan.rows):
-        raise ledger.damaged(plan.changes)
+        raise ledger.not_as_logged(plan.changes)
 
 
 def _load_refused(space: Workspace, settled: Settled) -> None:

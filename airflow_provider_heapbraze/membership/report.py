@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_heapbraze.membership.errors import UnbalancedError
+from airflow_provider_heapbraze.ledger_folder import UnbalancedError
 
 if TYPE_CHECKING:
     from airflow_provider_heapbraze.membership.entries import Plan, Settled

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from airflow_provider_heapbraze.ledger_folder import PlaceLostError
 from airflow_provider_heapbraze.membership.account import Account
 from airflow_provider_heapbraze.membership.batches import Batch, Refusals
 from airflow_provider_heapbraze.membership.delivery import Delivery
-from airflow_provider_heapbraze.membership.errors import PlaceLostError
 from airflow_provider_heapbraze.membership.ledger import TargetLedger
 from airflow_provider_heapbraze.membership.planning import make_plan
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
-from airflow_provider_heapbraze.membership.errors import LedgerDamagedError
+from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
 from airflow_provider_heapbraze.membership.matching import IdentityMapping, match, read_match
 from airflow_provider_heapbraze.membership.members import FileMembers, SqlMembers
 

@@ -11,8 +11,8 @@ import pytest
 from upath import UPath
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
+from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, UnbalancedError
 from airflow_provider_heapbraze.membership import matching
-from airflow_provider_heapbraze.membership.errors import LedgerDamagedError, UnbalancedError
 from airflow_provider_heapbraze.membership.matching import IdentityMapping, match, read_match
 from airflow_provider_heapbraze.membership.members import FileMembers, SqlMembers
 from airflow_provider_heapbraze.membership.rule import rule

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from upath import UPath
 
-from airflow_provider_heapbraze.membership.errors import LedgerDamagedError, PlaceLostError
+from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, PlaceLostError
 from airflow_provider_heapbraze.membership.ledger import Commit, Settled, Target, TargetLedger
 from airflow_provider_heapbraze.membership.planning import (
     Request,

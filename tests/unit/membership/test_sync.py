@@ -23,8 +23,9 @@ from airflow_provider_heapbraze.clients.errors import (
     UnclearAnswerError,
 )
 from airflow_provider_heapbraze.clients.transport import RetryPolicy
+from airflow_provider_heapbraze.ledger_folder import PlaceLostError
 from airflow_provider_heapbraze.membership.entries import Commit, Plan
-from airflow_provider_heapbraze.membership.errors import GuardBreachedError, PlaceLostError, StalePlanError
+from airflow_provider_heapbraze.membership.errors import GuardBreachedError, StalePlanError
 from airflow_provider_heapbraze.membership.guards import Guards
 from airflow_provider_heapbraze.membership.planning import make_plan
 from airflow_provider_heapbraze.membership.sync import Sync

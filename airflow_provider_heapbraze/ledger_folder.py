@@ -1,0 +1,136 @@
+"""A folder of the ledger: small JSON records, and a numbered log whose places are taken one by one.
+
+Beside the layers, like :mod:`.storage`: both engines keep their record in such folders.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_heapbraze import storage
+from airflow_provider_heapbraze.clients.errors import PermanentError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FORMAT = 1
+
+
+class PlaceLostError(PermanentError):
+    """Another run took the place over; this one stops before its next batch."""
+
+
+class LedgerDamagedError(PermanentError):
+    """The ledger does not hold what its log says; nothing may be sent on its word."""
+
+
+class UnbalancedError(PermanentError):
+    """The numbers of a report do not add up: rows are unaccounted for."""
+
+
+class LedgerFolder:
+    """Everything that is known of one target or source.
+
+    Nothing is rewritten. A place in the log is taken by create-if-absent.
+
+    :param path: a path with pathlib's interface.
+    :param way_on: what to do where the ledger is damaged, as sentences.
+    """
+
+    def __init__(self, path: Path, way_on: str) -> None:
+        self.folder = path
+        self._way_on = way_on
+
+    def path(self, name: str) -> Path:
+        """Return the path of a file that an entry names."""
+        return self.folder / name
+
+    def uri(self, name: str) -> str:
+        """Return the location of a file, for people and for XCom."""
+        return storage.uri(self.path(name))
+
+    def last_number(self) -> int:
+        """Return the number of the newest entry of the log; 0 where there is none.
+
+        :raises LedgerDamagedError: an entry is missing.
+        """
+        found = numbers(self.path("log"))
+        if not found:
+            return 0
+        if found != list(range(found[0], found[-1] + 1)):
+            gap = next(n for n in range(found[0], found[-1]) if n not in set(found))
+            raise self.damaged(f"entry {gap} of the log is missing")
+        return found[-1]
+
+    def take_place(self, number: int, entry: Mapping[str, Any]) -> None:
+        """Write an entry of the log down.
+
+        :raises FileExistsError: its place is taken.
+        """
+        self.write(log_name(number), entry)
+
+    def is_taken(self, number: int) -> bool:
+        """Tell whether there is an entry of this number."""
+        storage.refresh(self.path("log"))
+        return self.path(log_name(number)).exists()
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Read a record.
+
+        :raises LedgerDamagedError: it is missing, or is none of this version's.
+        """
+        try:
+            record = json.loads(self.path(name).read_bytes())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            raise self.damaged(f"{name} is missing or cannot be read") from None
+        if not isinstance(record, dict) or record.pop("format", None) != FORMAT:
+            raise self.damaged(f"{name} is of a form that this version does not know")
+        return record
+
+    def write(self, name: str, record: Mapping[str, Any], *, indent: int | None = 1) -> None:
+        """Write a record that must not be there yet.
+
+        :raises FileExistsError: it is there.
+        """
+        data = json.dumps(
+            {"format": FORMAT, **record}, indent=indent, separators=None if indent else (",", ":")
+        )
+        storage.write_new(self.path(name), data.encode())
+
+    def describe(self, name: str, record: Mapping[str, Any]) -> None:
+        """Write down once whom this folder is about."""
+        if not self.path(name).exists():
+            self.write(name, record)
+
+    def not_as_logged(self, name: str) -> LedgerDamagedError:
+        """Return the error for a file that does not hold what the log says."""
+        return self.damaged(f"{name} is missing or does not hold what the log says")
+
+    def damaged(self, what: str) -> LedgerDamagedError:
+        """Return the error for something that is not as the log says."""
+        return LedgerDamagedError(
+            f"The ledger of {self.folder.name} is damaged: {what}. Nothing was sent on its word. Restore the "
+            f"file from a backup of the ledger; or {self._way_on}"
+        )
+
+
+def log_name(number: int) -> str:
+    """Return the name of an entry of the log."""
+    return f"log/{number:08d}.json"
+
+
+def files(folder: Path) -> list[Path]:
+    """Return the records in a folder, in the order of their names."""
+    storage.refresh(folder)
+    try:
+        found = [path for path in folder.iterdir() if path.name.endswith(".json")]
+    except (FileNotFoundError, NotADirectoryError):  # universal-pathlib says the latter
+        return []
+    return sorted(found, key=lambda path: path.name)
+
+
+def numbers(folder: Path) -> list[int]:
+    """Return the numbers of the records in a folder that have one, rising."""
+    return [int(path.name[:-5]) for path in files(folder) if path.name[:-5].isdigit()]
