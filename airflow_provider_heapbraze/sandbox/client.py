@@ -81,6 +81,10 @@ class Sandbox:
         """List Heap's events in the order of their arrival."""
         return self._list("heap/events")
 
+    def heap_sends(self) -> dict[int, int]:
+        """Count Heap's events by how often they were sent, whatever was answered."""
+        return {int(times): events for times, events in self._get("heap/sends").items()}
+
     def heap_users(self) -> list[dict[str, Any]]:
         """List Heap's users in the order in which they came."""
         return self._list("heap/users")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
@@ -124,6 +125,12 @@ async def heap_events(here: TheWorld) -> list[answers.HeapEvent]:
         )
         for event in here.heap.events
     ]
+
+
+@router.get("/heap/sends")
+async def heap_sends(here: TheWorld) -> dict[int, int]:
+    """Count Heap's events by how often they were sent, whatever was answered."""
+    return dict(sorted(Counter(here.heap.sends.values()).items()))
 
 
 @router.get("/heap/users")

@@ -9,12 +9,12 @@ import secrets
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_heapbraze.sandbox.exchange import Endpoint, Refusal, Reply, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Hashable, Iterable
 
     from airflow_provider_heapbraze.sandbox.exchange import Call
     from airflow_provider_heapbraze.sandbox.world import World
@@ -28,8 +28,7 @@ Value = int | float | str
 Person = tuple[str, str]  # "identity" or "user_id", and its value
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """An event that Heap holds."""
 
     person: Person
@@ -41,11 +40,15 @@ class Event:
 
 @dataclass
 class Heap:
-    """All that Heap holds: users with their properties, and events, each once."""
+    """All that Heap holds: users with their properties, and events, each once.
+
+    :param sends: how often events arrived in valid requests, whatever was answered, by idempotency key.
+    """
 
     users: dict[Person, dict[str, Value]] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     duplicates: int = 0
+    sends: Counter[str] = field(default_factory=Counter)
     _seen: set[str] = field(default_factory=set)
 
     def track(self, event: Event) -> None:
@@ -75,10 +78,16 @@ def authorise_basic(world: World, _: Endpoint, call: Call) -> None:
 
 
 def prepare_track(world: World, call: Call) -> Work:
-    """Take one event, or up to 1,000; one bad event refuses them all."""
+    """Take one event, or up to 1,000; one bad event refuses them all.
+
+    That they were sent is counted here, before it is known what becomes of them.
+    """
     events = [_event(item) for item in _items(call.body, "events")]
+    world.heap.sends.update(event.idempotency_key for event in events if event.idempotency_key is not None)
 
     def apply() -> Reply:
+        if any(_is_poisoned(event, world.faults.poison) for event in events):
+            raise Refusal(400, "An event is not valid")
         for event in events:
             world.heap.track(event)
         return Reply(204)
@@ -108,6 +117,18 @@ def _events_in(call: Call) -> int:
     return len(events) if isinstance(events, list) else 1
 
 
+def _persons_in(call: Call) -> Counter[Hashable]:
+    # The limit comes before the contract: what cannot be read counts for nobody.
+    events = call.body.get("events", [call.body])
+    items = [item for item in events if isinstance(item, dict)] if isinstance(events, list) else []
+    return Counter(
+        (kind, item[kind])
+        for kind in ("identity", "user_id")
+        for item in items
+        if isinstance(item.get(kind), str)
+    )
+
+
 def _items(body: dict[str, Any], name: str) -> list[dict[str, Any]]:
     items = body.get(name, [body])
     if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
@@ -127,6 +148,11 @@ def _event(item: dict[str, Any]) -> Event:
     if key is not None and (not isinstance(key, str) or not key):
         raise Refusal(400, "idempotency_key must be a non-empty string")
     return Event(_person(item), name, timestamp, key, _properties(item.get("properties", {})))
+
+
+def _is_poisoned(event: Event, poison: frozenset[str]) -> bool:
+    kind, value = event.person
+    return event.idempotency_key in poison or (kind == "identity" and value in poison)
 
 
 def _person(item: dict[str, Any]) -> Person:
@@ -168,9 +194,20 @@ def _user_properties(item: dict[str, Any]) -> dict[str, Value]:
 def _properties(value: object) -> dict[str, Value]:
     if not isinstance(value, dict):
         raise Refusal(400, "properties must be an object")
+    if _are_plain(value):
+        return value
     if any(len(name) >= MOST_TEXT for name in value):
         raise Refusal(400, "Property names must have fewer than 1,024 characters")
     return {name: _value(item) for name, item in value.items()}
+
+
+def _are_plain(properties: dict[str, Any]) -> bool:
+    # Most are short texts and whole numbers: a call for each of them would take most of a request's time.
+    for name, value in properties.items():
+        kind = type(value)
+        if len(name) >= MOST_TEXT or (kind is not int and (kind is not str or len(value) >= MOST_TEXT)):
+            return False
+    return True
 
 
 def _value(value: object) -> Value:
@@ -203,6 +240,7 @@ ENDPOINTS = (
         authorise=authorise_app,
         prepare=prepare_track,
         cost=_events_in,
+        persons=_persons_in,
         tells_limit=False,
     ),
     Endpoint(

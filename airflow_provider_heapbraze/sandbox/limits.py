@@ -1,25 +1,28 @@
-"""Rate limits as Braze keeps them: per window of the clock, told in the headers of every answer."""
+"""Rate limits: Braze's per window of the clock, told in the headers of every answer; Heap's rolling."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     from airflow_provider_heapbraze.sandbox.models import Group, Limit
+
+# How Heap's windows are laid is not documented: any span of so many seconds is one, the strictest reading.
+ROLLING: frozenset[Group] = frozenset({"heap", "heap_identity"})
 
 
 @dataclass(frozen=True)
 class Spent:
     """Where a group's limit stands after a request.
 
-    :param reset: end of the window, UTC epoch seconds.
-    :param broken: the request was above the limit.
+    :param reset: UTC epoch seconds: end of the window of the clock; of a rolling one, when all is free again.
+    :param broken: the request was above the limit, or above a person's.
     """
 
     limit: int
@@ -36,31 +39,92 @@ class Spent:
         }
 
 
+class ClockWindow:
+    """What was used in the present window of the clock, by key."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._number = 0
+        self.used: Counter[Hashable] = Counter()
+
+    def move(self, now: float) -> None:
+        """Forget what was used in an earlier window."""
+        number = math.floor(now / self._seconds)
+        if number != self._number:
+            self._number = number
+            self.used.clear()
+
+    def use(self, _: float, costs: Mapping[Hashable, int]) -> None:
+        """Count what a request uses."""
+        self.used.update(costs)
+
+    def reset(self, _: float) -> float:
+        """Return when all is free again."""
+        return (self._number + 1) * self._seconds
+
+
+class RollingWindow:
+    """What was used in the last so many seconds, by key; it holds nothing that is older."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._uses: deque[tuple[float, Mapping[Hashable, int]]] = deque()  # when, and what
+        self.used: Counter[Hashable] = Counter()
+
+    def move(self, now: float) -> None:
+        """Forget what was used so many seconds ago."""
+        while self._uses and self._uses[0][0] + self._seconds <= now:
+            for key, cost in self._uses.popleft()[1].items():
+                self.used[key] -= cost
+                if not self.used[key]:
+                    del self.used[key]
+
+    def use(self, now: float, costs: Mapping[Hashable, int]) -> None:
+        """Count what a request uses."""
+        self._uses.append((now, costs))
+        self.used.update(costs)
+
+    def reset(self, now: float) -> float:
+        """Return when all is free again, if nothing more is used."""
+        return self._uses[-1][0] + self._seconds if self._uses else now
+
+
 class Limits:
-    """The limits of all groups; they reset on the clock, not on a rolling window (Braze: Rate limits)."""
+    """The limits of all groups: Braze's reset on the clock (Braze: Rate limits), Heap's windows roll."""
 
     def __init__(self, limits: Mapping[Group, Limit], *, now: Callable[[], float] = time.time) -> None:
         self._limits = dict(limits)
         self._now = now
-        self._used: dict[Group, tuple[int, int]] = {}  # window, and what was used in it
+        self._windows: dict[Group, ClockWindow | RollingWindow] = {}
         self.broken: Counter[Group] = Counter()
 
     def change(self, limits: Mapping[Group, Limit]) -> None:
         """Take over new limits; a group whose limit changes starts anew."""
-        for group in [group for group in self._used if limits[group] != self._limits[group]]:
-            del self._used[group]
+        for group in [group for group in self._windows if limits[group] != self._limits[group]]:
+            del self._windows[group]
         self._limits = dict(limits)
 
-    def spend(self, group: Group, cost: int) -> Spent:
-        """Count a request; one above the limit is refused and uses nothing."""
+    def spend(self, group: Group, cost: int, persons: Mapping[Hashable, int] | None = None) -> Spent:
+        """Count a request; one above a limit is refused and uses nothing of any.
+
+        :param persons: what it uses of ``heap_identity``, by person.
+        """
+        now = self._now()
+        costs: dict[Group, Mapping[Hashable, int]] = {group: {None: cost}}
+        if persons:
+            costs["heap_identity"] = persons
+        broken = [name for name, wanted in costs.items() if self._is_above(name, wanted, now)]
+        self.broken.update(broken)
+        if not broken:
+            for name, wanted in costs.items():
+                self._windows[name].use(now, wanted)
+        limit, window = self._limits[group].limit, self._windows[group]
+        return Spent(limit, limit - window.used[None], window.reset(now), bool(broken))
+
+    def _is_above(self, group: Group, costs: Mapping[Hashable, int], now: float) -> bool:
         limit = self._limits[group]
-        window = math.floor(self._now() / limit.seconds)
-        last_window, last_used = self._used.get(group, (window, 0))
-        used = last_used if last_window == window else 0
-        broken = used + cost > limit.limit
-        if broken:
-            self.broken[group] += 1
-        else:
-            used += cost
-        self._used[group] = window, used
-        return Spent(limit.limit, limit.limit - used, (window + 1) * limit.seconds, broken)
+        if group not in self._windows:
+            self._windows[group] = (RollingWindow if group in ROLLING else ClockWindow)(limit.seconds)
+        window = self._windows[group]
+        window.move(now)
+        return any(window.used[key] + cost > limit.limit for key, cost in costs.items())

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from airflow_provider_heapbraze.sandbox import connections
 
-Group = Literal["cohorts", "track", "pool", "heap"]
+Group = Literal["cohorts", "track", "pool", "heap", "heap_identity"]
 Permission = Literal[
     "users.track", "users.export.ids", "users.export.segment", "segments.list", "segments.details"
 ]
@@ -49,7 +49,7 @@ class Strict(BaseModel):
 
 
 class Limit(Strict):
-    """So many requests (Heap: events) in each window of the clock."""
+    """So many requests in each window of the clock; Heap: so many events in any span of so many seconds."""
 
     limit: int = Field(ge=1)
     seconds: float = Field(gt=0)
@@ -61,6 +61,7 @@ DEFAULT_LIMITS: dict[Group, Limit] = {
     "track": Limit(limit=3_000, seconds=3),
     "pool": Limit(limit=250_000, seconds=3600),
     "heap": Limit(limit=15_000, seconds=60),
+    "heap_identity": Limit(limit=1_000, seconds=60),  # for each person: identity or user_id
 }
 ALL_PERMISSIONS: frozenset[Permission] = frozenset(
     ["users.track", "users.export.ids", "users.export.segment", "segments.list", "segments.details"]
@@ -121,7 +122,8 @@ class Faults(Strict):
     :param latency: seconds that every answer takes.
     :param slow_share: share of requests that take ``slow_seconds`` more.
     :param poison: external ids that Braze refuses: 400 for the whole cohort request, an error for the row in
-        ``/users/track``.
+        ``/users/track``; and identities and idempotency keys that Heap refuses: 400 for the whole request to
+        ``/api/track``.
     :param next: exact faults, used up in their order before ``rates`` are looked at.
     """
 

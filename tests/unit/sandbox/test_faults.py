@@ -250,6 +250,25 @@ def test_a_poisoned_person_refuses_the_cohort_request_and_only_the_row_in_track(
     assert heapbraze_sandbox.attribute("vip")["true"] == ["user-6"]
 
 
+def test_a_poisoned_identity_or_idempotency_key_refuses_the_request_to_heap(caller, heapbraze_sandbox):
+    heapbraze_sandbox.faults(poison=["user-7", "key-00000009", "5"])
+    good = [
+        {"identity": "user-6", "event": "Opened", "idempotency_key": "key-00000006"},
+        {"user_id": "5", "event": "Opened"},
+    ]
+    bad = [
+        {"identity": "user-7", "event": "Opened"},
+        {"user_id": "9", "event": "Opened", "idempotency_key": "key-00000009"},
+    ]
+
+    assert [caller.heap("/api/track", events=[*good, one]).status_code for one in bad] == [400, 400]
+    assert caller.heap("/api/track", **bad[0]).status_code == 400
+    assert heapbraze_sandbox.state()["heap"] == {"users": 0, "events": 0, "duplicates": 0}
+    assert not any(entry["applied"] for entry in heapbraze_sandbox.requests())
+    assert caller.heap("/api/track", events=good).status_code == 204
+    assert heapbraze_sandbox.state()["heap"]["events"] == 2
+
+
 @pytest.mark.parametrize(
     "plan",
     [

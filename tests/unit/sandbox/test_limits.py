@@ -1,4 +1,4 @@
-"""Rate limits: Braze's headers, windows of the clock, one budget per group."""
+"""Rate limits: Braze's headers and windows of the clock, Heap's rolling ones, one budget per group."""
 
 from __future__ import annotations
 
@@ -86,6 +86,67 @@ def test_a_limit_resets_on_the_clock_not_on_a_rolling_window(seconds):
     assert limits.spend("cohorts", 1).remaining == 1
 
 
+@pytest.mark.parametrize("seconds", [64, 0.5])  # no rounding
+def test_heaps_windows_roll(seconds):
+    now = [seconds * 1000 + seconds * 0.9]
+    limits = Limits({"heap": Limit(limit=5, seconds=seconds)}, now=lambda: now[0])
+    assert not limits.spend("heap", 3).broken
+
+    now[0] = seconds * 1001  # where a window of the clock begins
+    assert limits.spend("heap", 3).broken
+    assert limits.spend("heap", 2).remaining == 0
+    now[0] = seconds * 1001.9 - 0.001
+    assert limits.spend("heap", 1).broken
+    now[0] = seconds * 1001.9  # the first 3 are as old as the window is long
+    last = limits.spend("heap", 3)
+    assert (last.broken, last.remaining, last.reset) == (False, 0, seconds * 1002.9)
+    now[0] = seconds * 1002
+    assert limits.spend("heap", 2).remaining == 0
+    assert limits.broken == {"heap": 2}
+
+
+def person_limits(now, heap=100):
+    heaps = {"heap": Limit(limit=heap, seconds=60), "heap_identity": Limit(limit=2, seconds=60)}
+    return Limits(heaps, now=lambda: now[0])
+
+
+def test_each_person_has_a_rolling_window():
+    now = [59.0]
+    limits = person_limits(now)
+    ann, device = ("identity", "7"), ("user_id", "7")
+
+    assert not limits.spend("heap", 2, {ann: 2}).broken
+    now[0] = 61.0  # where a window of the clock has begun
+    assert limits.spend("heap", 1, {ann: 1}).broken
+    assert not limits.spend("heap", 2, {device: 2}).broken
+    now[0] = 119.0
+    assert not limits.spend("heap", 1, {ann: 1}).broken
+    assert limits.spend("heap", 2, {ann: 1, device: 1}).broken
+    assert limits.broken == {"heap_identity": 2}
+
+
+@pytest.mark.parametrize(
+    ("persons", "broken"),
+    [({"ann": 1, "bob": 3}, {"heap_identity": 1}), ({"ann": 2, "bob": 2, "cid": 2}, {"heap": 1})],
+)
+def test_above_either_of_heaps_limits_nothing_of_both_is_used(persons, broken):
+    limits = person_limits([0.0], heap=5)
+    assert limits.spend("heap", sum(persons.values()), persons).remaining == 5
+    assert limits.broken == broken
+    assert limits.spend("heap", 5, {"ann": 2, "bob": 2, "cid": 1}).remaining == 0
+
+
+def test_what_has_left_a_rolling_window_is_forgotten():
+    now = [0.0]
+    limits = person_limits(now)
+    for second in range(1000):
+        now[0] = float(second)
+        limits.spend("heap", 1, {f"person-{second}": 1})
+
+    window = limits._windows["heap_identity"]
+    assert len(window.used) == len(window._uses) == 60
+
+
 def test_a_change_starts_only_the_changed_group_anew():
     old = {"cohorts": Limit(limit=2, seconds=AGES), "track": Limit(limit=2, seconds=AGES)}
     limits = Limits(old, now=lambda: 5.0)
@@ -96,3 +157,15 @@ def test_a_change_starts_only_the_changed_group_anew():
 
     assert limits.spend("cohorts", 1).remaining == 9
     assert limits.spend("track", 1).remaining == 0
+
+
+def test_a_change_of_one_of_heaps_limits_starts_only_that_one_anew():
+    limits = person_limits([0.0], heap=3)
+    old = dict(limits._limits)
+    limits.spend("heap", 2, {"ann": 2})
+
+    limits.change({**old, "heap_identity": Limit(limit=1, seconds=60)})
+
+    assert limits.spend("heap", 1, {"ann": 1}).remaining == 0
+    assert limits.spend("heap", 1, {"bob": 1}).broken
+    assert limits.broken == {"heap": 1}
