@@ -1,11 +1,12 @@
-"""Heap's HTTP API, as far as a connection test needs it: there is no REST read of segments or users."""
+"""Heap's HTTP API: events written in bulk, and what a connection test needs. Nothing can be read there."""
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
-from airflow_provider_heapbraze.clients.answers import BASIC_RULES, Endpoint, accepted, says
+from airflow_provider_heapbraze.clients.answers import BASIC_RULES, Endpoint, accepted, refuses, says
 from airflow_provider_heapbraze.clients.budget import Budget
 from airflow_provider_heapbraze.clients.clock import SYSTEM_CLOCK
 from airflow_provider_heapbraze.clients.errors import (
@@ -16,11 +17,15 @@ from airflow_provider_heapbraze.clients.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from airflow_provider_heapbraze.clients.answers import Answer, Rules
     from airflow_provider_heapbraze.clients.clock import Clock
     from airflow_provider_heapbraze.clients.transport import Transport
 
 REGION_HOSTS = {"us": "https://heapanalytics.com", "eu": "https://c.eu.heap-api.com"}
+EVENTS_PER_REQUEST = 1_000
+TRACK_REQUESTS = 250
 # Tokens are issued here for every region (Heap: User deletion).
 TOKEN_HOST = REGION_HOSTS["us"]
 
@@ -49,6 +54,10 @@ _REFUSED = says(
     "the main production environment) and password (the API key).",
 )
 _TOKEN_RULES: Rules = {**BASIC_RULES, 2: _got_token, 401: _REFUSED, 403: _REFUSED}
+_TRACK_RULES: Rules = {
+    **BASIC_RULES,
+    400: refuses("{endpoint} answered 400: it refuses an event, or does not know the app id."),
+}
 # Whatever is not a failure of the server proves that it is there.
 _REACHABLE_RULES: Rules = {2: accepted, 3: accepted, 4: accepted, 5: BASIC_RULES[5]}
 
@@ -68,8 +77,46 @@ class HeapClient:
         self._app_id = app_id
         self._api_key = api_key
         budget = Budget(30, 30.0, clock=clock)
+        # Events are what Heap counts, and the caller paces them; this one holds requests back after a 429.
+        self._track = Endpoint("Heap track", Budget(TRACK_REQUESTS, 1.0, clock=clock), _TRACK_RULES)
         self._token = Endpoint("Heap auth token", budget, _TOKEN_RULES)
         self._host = Endpoint("Heap", budget, _REACHABLE_RULES)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    @property
+    def environment(self) -> str:
+        """Name the environment that is written to: host and app id."""
+        return f"{self._transport.base_url} {self._app_id}"
+
+    def statistics(self) -> dict[str, Any]:
+        """Return how many requests were sent, and how they were answered."""
+        return self._transport.statistics.as_dict()
+
+    def interrupt(self) -> None:
+        """End every wait of every request at once. Safe in a signal handler."""
+        self._transport.interrupt()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._transport.close()
+
+    def track(self, events: Sequence[bytes], *, check: Callable[[], None]) -> None:
+        """Write events (Heap: Track, bulk); one with a key that Heap knows changes nothing.
+
+        :param events: at most 1,000, each as JSON with ``identity``, ``event``, ``timestamp``,
+            ``idempotency_key`` and ``properties``.
+        :param check: called right before each try; where it raises, nothing is sent.
+        :raises RequestRejectedError: Heap refuses all of them because of one, or does not know the app id.
+        :raises HeapBrazeError: as :meth:`Transport.send`.
+        """
+        app_id = json.dumps(self._app_id).encode()
+        content = b'{"app_id":' + app_id + b',"events":[' + b",".join(events) + b"]}"
+        self._transport.send(self._track, "POST", "/api/track", content=content, check=check)
 
     def check_api_key(self) -> None:
         """Ask Heap for a token, which proves the key and changes nothing (Heap: User deletion).

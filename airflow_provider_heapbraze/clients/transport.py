@@ -117,6 +117,7 @@ class Transport:
         path: str,
         *,
         json: object | None = None,
+        content: bytes | None = None,
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         lane: AdaptiveConcurrency | None = None,
@@ -126,6 +127,7 @@ class Transport:
 
         :param path: begins with a slash; holds nothing private, since URLs are logged on the way.
         :param json: the body.
+        :param content: the body as JSON already, in place of ``json``.
         :param headers: added to, and in place of, the transport's own.
         :param lane: limits how many requests of one delivery are under way.
         :param check: called right before each try; where it raises, nothing is sent.
@@ -133,7 +135,8 @@ class Transport:
         :raises TransientError: tries or patience are used up; ``retry_after`` says when to come back.
         :raises InterruptedCallError: :meth:`interrupt` was called.
         """
-        request = self._prepare(method, path, json, params, headers)
+        body = dumps(json, separators=(",", ":")).encode() if json is not None else content
+        request = self._prepare(method, path, body, params, headers)
         schedule = _Schedule(self._retry, self._clock, self._random)
         lane = lane or AdaptiveConcurrency(1)
         while True:
@@ -164,15 +167,13 @@ class Transport:
         self,
         method: str,
         path: str,
-        json: object | None,
+        body: bytes | None,
         params: Mapping[str, str] | None,
         headers: Mapping[str, str] | None,
     ) -> requests.PreparedRequest:
         merged = {**self._headers, **(headers or {})}
-        body = None
-        if json is not None:
+        if body is not None:
             merged["Content-Type"] = "application/json"
-            body = dumps(json, separators=(",", ":")).encode()
         return requests.Request(
             method, self.base_url + path, headers=merged, params=params, data=body
         ).prepare()

@@ -1,0 +1,159 @@
+"""What is known of a source, and the claim of the run that goes on from there."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_heapbraze.events.keys import contains, merged
+from airflow_provider_heapbraze.events.progress import FileState, Progress
+from airflow_provider_heapbraze.events.seen import SeenIds
+from airflow_provider_heapbraze.events.source_ledger import Commit
+
+if TYPE_CHECKING:
+    from airflow_provider_heapbraze.events.keys import Keys
+    from airflow_provider_heapbraze.events.source_ledger import SourceLedger
+    from airflow_provider_heapbraze.events.sources import SourceFile
+
+HOUR = 3600
+
+
+class Checkpoint:
+    """Which files are done, how far the others are, and which events Heap has.
+
+    :param ledger: of the source.
+    :param window: hours for which ids are kept.
+    """
+
+    def __init__(self, ledger: SourceLedger, *, window: int) -> None:
+        self.counts: Counter[str] = Counter()
+        self.records_since_commit = 0
+        self._ledger = ledger
+        self._run_id = ""
+        self._records = 0
+        self._files: dict[int, FileState] = {}
+        self._done: Keys[int] = array("q")
+        self._newly_done: set[int] = set()
+        self._counts_by_run: dict[str, Counter[str]] = {}
+        entries = ledger.entries()
+        self._number = entries[-1].number if entries else 0
+        last_commit = entries[0] if entries and isinstance(entries[0], Commit) else None
+        self._last_commit = last_commit
+        ids = last_commit.ids if last_commit else {}
+        self.seen = SeenIds(ids, ledger.read_keys, window=window, present=int(time.time()) // HOUR)
+        if last_commit:
+            self._load(last_commit)
+        runs = {entry.number: entry.run_id for entry in entries}
+        for number, progress in ledger.progress_since(min(runs, default=0)):
+            self._add(progress, runs[number])
+
+    def state(self, file: SourceFile) -> FileState | None:
+        """Return what is known of a file; None where it is done."""
+        key = file.key
+        if key in self._newly_done or contains(self._done, key):
+            return None
+        return self._files.get(key) or FileState(key, file.name, file.size)
+
+    def bad_files(self) -> list[FileState]:
+        """Return the files that were set aside."""
+        return [state for state in self._files.values() if state.bad]
+
+    def claim(self, run_id: str) -> None:
+        """Take the source: whoever worked on it stops.
+
+        :raises PlaceLostError: another run took it at the same moment.
+        """
+        self._ledger.claim(self._number + 1, run_id)
+        self._begin_entry(run_id)
+        self.counts = self._counts_by_run.get(run_id, Counter())
+
+    def check(self) -> None:
+        """Make sure that the source is still this run's.
+
+        :raises PlaceLostError: another run took it.
+        """
+        self._ledger.check_last(self._number)
+
+    def record(self, progress: Progress) -> None:
+        """Write progress down, after a look whether the source is still this run's.
+
+        :raises PlaceLostError: another run took it.
+        """
+        self.check()
+        self._records += 1
+        self.records_since_commit += 1
+        self._ledger.write_progress(self._number, self._records, progress)
+        self.counts.update(progress.counts)
+
+    def keep_aside(self, lines: list[bytes]) -> str:
+        """Write down events that are not sent; return the location's name."""
+        return self._ledger.keep_aside(self._number, lines)
+
+    def write_report(self, report: dict[str, Any]) -> str:
+        """Write a run's report down; return the name."""
+        return self._ledger.write_report(self._number + 1, report)
+
+    def keep(self, state: FileState) -> None:
+        """Note a file that is not done, or no longer."""
+        if state.is_settled and not state.bad:
+            self._files.pop(state.key, None)
+            self._newly_done.add(state.key)
+        else:
+            self._files[state.key] = state
+
+    def commit(self, *, report: str = "", listed: Keys[int] | None = None) -> None:
+        """Sum up all that is known; from here on it is read instead of the progress.
+
+        :param report: name of the run's report, where the run is at its end.
+        :param listed: keys of all files that there are, rising: all others are forgotten.
+        :raises PlaceLostError: another run took the source.
+        """
+        self.check()
+        number, before = self._number + 1, self._last_commit.number if self._last_commit else 0
+        done = merged(self._done, self._newly_done)
+        if listed is not None:
+            done = array("q", (key for key in done if contains(listed, key)))
+            self._files = {key: state for key, state in self._files.items() if contains(listed, key)}
+        self.seen.save(lambda keys: self._ledger.write_keys("ids", number, keys))
+        commit = Commit(
+            number=number,
+            run_id=self._run_id,
+            state=self._ledger.write_state(number, self._files.values()),
+            done=self._ledger.write_keys("done", number, done),
+            ids=self.seen.files,
+            counts=dict(self.counts),
+            report=report,
+        )
+        self._ledger.commit(commit)
+        self._begin_entry(self._run_id)
+        self._last_commit = commit
+        self._done, self._newly_done = done, set()
+        self.records_since_commit = 0
+        self._ledger.prune(before, kept=set(commit.ids.values()))
+
+    def _begin_entry(self, run_id: str) -> None:
+        self._number += 1
+        self._records = 0
+        self._run_id = run_id
+
+    def _load(self, commit: Commit) -> None:
+        self._done = self._ledger.read_keys(commit.done)
+        self._files = {state.key: state for state in self._ledger.read_state(commit.state)}
+        if not commit.report:  # the run goes on
+            self._counts_by_run[commit.run_id] = Counter(commit.counts)
+
+    def _add(self, progress: Progress, run_id: str) -> None:
+        for key, change in progress.files.items():
+            state = self._files.get(key) or FileState(key, change.name, change.size)
+            state.doubtful |= change.sending
+            state.settled |= change.settled
+            state.doubtful -= state.settled
+            if change.rows is not None:
+                state.rows, state.bad, state.bad_run = change.rows, change.bad, run_id if change.bad else ""
+            self.keep(state)
+        for hour, keys in progress.ids.items():
+            for key in keys:
+                self.seen.add(hour, key)
+        self._counts_by_run.setdefault(run_id, Counter()).update(progress.counts)

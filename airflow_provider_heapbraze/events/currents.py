@@ -1,0 +1,160 @@
+"""One shape for a Currents event, whichever form it came in (Braze: Currents event schemas).
+
+Flat records (Avro, or its JSON with the unions spelt out) have all fields side by side. Custom HTTP events
+have ``user`` and ``properties`` in them. Both become one flat set of fields under the same names.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Fields = dict[str, Any]
+
+NOT_PERSONAL: frozenset[str] = frozenset()
+# The same fact under another name in the Custom HTTP form; storage's name is the one kept.
+STORAGE_NAMES = {
+    "custom_properties": "properties",
+    "purchase_properties": "properties",
+    "canvas_step_message_variation_api_id": "canvas_step_message_variation_id",
+}
+# Storage holds these as JSON in a text, the Custom HTTP form as objects.
+JSON_ENCODED = ("properties", "custom_attributes")
+# Outside of users.*, and named with or without it.
+NO_USERS_PREFIX = ("users.agentconsole.", "users.contentoptimizer.")
+
+# A number from here on is in milliseconds, microseconds, nanoseconds: in seconds it would be after year 5138.
+FIRST_MILLISECONDS = 100_000_000_000
+UNIT = 1000
+
+
+@dataclass(slots=True)
+class CurrentsEvent:
+    """One event.
+
+    :param type: for example ``users.messages.email.Open``; empty where nothing says it.
+    :param fields: everything that the event has, flat, ``id``, ``time`` and the user's ids among it.
+    :param personal: names of fields that the file's own schema marks as personal data.
+    """
+
+    type: str
+    fields: Fields
+    personal: frozenset[str] = NOT_PERSONAL
+
+
+# Rows and events as a reader gives them; at its end it returns how many rows there were.
+EventReader = Generator[tuple[int, CurrentsEvent], None, int]
+
+
+def from_record(record: Fields, event_type: str, personal: frozenset[str] = NOT_PERSONAL) -> CurrentsEvent:
+    """Take a flat record; it is changed.
+
+    :param event_type: as the schema or the path say it; a field of the record says it better.
+    """
+    named = record.pop("event_type", None)
+    for name in JSON_ENCODED:
+        if name in record:
+            record[name] = _decoded(record[name])
+    return CurrentsEvent(normal_type(named or event_type), record, personal)
+
+
+def from_http(event: Mapping[str, Any]) -> CurrentsEvent:
+    """Take a Custom HTTP event."""
+    fields: Fields = {}
+    for part in (event.get("properties"), event.get("user")):
+        if isinstance(part, dict):
+            fields.update(part)
+    for name, value in event.items():
+        if name not in {"event_type", "properties", "user"}:
+            fields[name] = value
+    for name, storage_name in STORAGE_NAMES.items():
+        if name in fields:
+            fields[storage_name] = fields.pop(name)
+    return from_record(fields, str(event.get("event_type") or ""))
+
+
+def normal_type(name: object) -> str:
+    """Return the name of an event type in the one form that both sides share."""
+    text = name.strip() if isinstance(name, str) else ""
+    return text.removeprefix("users.") if text.startswith(NO_USERS_PREFIX) else text
+
+
+def without_unions(value: Any) -> Any:
+    """Undo Avro's spelling of unions in JSON: ``{"string": "x"}`` is ``x``."""
+    if isinstance(value, dict):
+        if len(value) == 1:
+            ((name, inner),) = value.items()
+            if name in AVRO_TYPES:
+                return without_unions(inner)
+        return value
+    if isinstance(value, list):
+        return [without_unions(item) for item in value]
+    return value
+
+
+AVRO_TYPES = frozenset(
+    {"null", "boolean", "int", "long", "float", "double", "bytes", "string", "array", "map"}
+)
+
+
+def epoch_seconds(value: Any) -> tuple[float, bool] | None:
+    """Read the time of an event.
+
+    :returns: seconds since 1970 (UTC), and whether it came in a finer unit than seconds; None where it is no
+        time: missing, zero, negative or no number.
+    """
+    if isinstance(value, str):
+        value = _number(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if not value > 0 or not math.isfinite(value):
+        return None
+    finer = False
+    while value >= FIRST_MILLISECONDS:
+        value, finer = value / UNIT, True
+    return value, finer
+
+
+def _number(text: str) -> float | int | None:
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _decoded(value: Any) -> Any:
+    """Return what a JSON text holds; the text itself where it is no JSON of an object."""
+    if not isinstance(value, str):
+        return value
+    try:
+        decoded = parse(value.encode(errors="surrogatepass"))
+    except ValueError:
+        return value
+    return decoded if isinstance(decoded, dict) else value
+
+
+def parse(text: bytes) -> Any:
+    """Parse JSON: quickly, and where that finds fault, as tolerantly as Python does (a lone surrogate, NaN).
+
+    :raises ValueError: it is no JSON.
+    """
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None

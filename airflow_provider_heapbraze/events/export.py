@@ -1,0 +1,427 @@
+"""One run: read what is new, map it, send it, and know at every moment what is done.
+
+The thread that runs this reads, maps and keeps the account; a few others send. Files are read in their
+order. Rows that cannot be held (their identity has used up its share, and too many wait already) stay open,
+and their files are read again; rows that a dead process may have sent come last, so that no row is sent a
+third time unless a process dies once more at that very row.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from array import array
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_heapbraze import storage
+from airflow_provider_heapbraze.clients.errors import InterruptedCallError
+from airflow_provider_heapbraze.clients.heap import EVENTS_PER_REQUEST
+from airflow_provider_heapbraze.events.checkpoint import Checkpoint
+from airflow_provider_heapbraze.events.currents import epoch_seconds
+from airflow_provider_heapbraze.events.errors import BadFilesError, FileSetAsideError
+from airflow_provider_heapbraze.events.mapping import EPOCH, NotSent
+from airflow_provider_heapbraze.events.outbox import Outbox, Waiting
+from airflow_provider_heapbraze.events.progress import FileState, Progress
+from airflow_provider_heapbraze.events.reading import read_events
+from airflow_provider_heapbraze.events.report import as_table, notes, numbers
+from airflow_provider_heapbraze.events.seen import id_key
+from airflow_provider_heapbraze.events.sending import EventSender
+from airflow_provider_heapbraze.events.sources import find_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_provider_heapbraze.clients.event_budget import EventBudget
+    from airflow_provider_heapbraze.clients.heap import HeapClient
+    from airflow_provider_heapbraze.events.currents import CurrentsEvent
+    from airflow_provider_heapbraze.events.keys import Keys
+    from airflow_provider_heapbraze.events.mapping import EventMapping
+    from airflow_provider_heapbraze.events.source_ledger import SourceLedger
+    from airflow_provider_heapbraze.events.sources import HourRange, SourceFile
+
+log = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 1.0
+CHECK_SECONDS = 5.0
+ROWS_BETWEEN_LOOKS = 500
+RECORDS_BETWEEN_COMMITS = 300
+DAY_HOURS = 24
+SHOWN_FILES = 5
+# A limit that comes back in pieces is used in pieces of a second's worth at least.
+SECONDS_WORTH = 60
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What a run is to do.
+
+    :param source: a folder, or a file; a path with pathlib's interface.
+    :param run_id: who asks; the same run coming back goes on with its own numbers.
+    :param hours: of a backfill, by Braze's folders; where a path tells no hour, by the time of the event.
+    :param max_bad_files: files that may be set aside without an error.
+    :param window_days: for how many days ids of events are kept, to know an event that comes again.
+    """
+
+    source: Any
+    run_id: str
+    hours: HourRange | None = None
+    max_bad_files: int = 0
+    window_days: float = 3.0
+
+
+class Export:
+    """One run's work on one source.
+
+    :param budget: of Heap's environment; shared.
+    """
+
+    def __init__(
+        self,
+        request: ExportRequest,
+        ledger: SourceLedger,
+        mapping: EventMapping,
+        client: HeapClient,
+        budget: EventBudget,
+    ) -> None:
+        self._request = request
+        self._ledger = ledger
+        self._mapping = mapping
+        self._client = client
+        self._budget = budget
+        self._checkpoint = Checkpoint(ledger, window=int(request.window_days * DAY_HOURS))
+        self._outbox = Outbox(fewest=max(1, budget.limits.events // SECONDS_WORTH))
+        self._sender = EventSender(client, budget)
+        self._progress = Progress()
+        self._aside: list[bytes] = []
+        self._waiting_ids: dict[int, Waiting] = {}
+        self._open_files: dict[int, SourceFile] = {}
+        self._listed: Keys[int] = array("q")
+        self._seconds_to_room = 0.0
+        self._stopped = False
+        self._recorded_at = self._checked_at = time.monotonic()
+
+    def stop(self) -> None:
+        """End soon, with what was accepted recorded. Safe in a signal handler."""
+        self._stopped = True
+        self._sender.stop()
+
+    def run(self) -> dict[str, Any]:
+        """Export everything that is not done.
+
+        :returns: the run's report.
+        :raises BadFilesError: more files were set aside than allowed; everything else was exported.
+        :raises PlaceLostError: another run took the source over.
+        :raises HeapBrazeError: what the client raised; what was accepted is recorded.
+        """
+        started = time.monotonic()
+        self._checkpoint.claim(self._request.run_id)
+        try:
+            self._export()
+        except BaseException as error:
+            self._end_early()
+            self._log_failure(error)
+            raise
+        finally:
+            self._sender.close()
+        return self._finish(time.monotonic() - started)
+
+    def _export(self) -> None:
+        for file in self._new_files():
+            self._read(file, with_doubtful=False)
+        self._read_open_files(with_doubtful=False)
+        self._read_open_files(with_doubtful=True)
+        self._sender.check_something_passes()
+
+    def _read_open_files(self, *, with_doubtful: bool) -> None:
+        """Read files again until every row of theirs is settled, but for those in doubt."""
+        while True:
+            self._send_until(lambda: self._outbox.has_room_aside)
+            wanted = [file for file in self._open_files.values() if self._has_open_rows(file, with_doubtful)]
+            if not wanted:
+                break
+            for file in wanted:
+                self._read(file, with_doubtful=with_doubtful)
+        self._send_until(lambda: not self._outbox and self._sender.is_idle)
+
+    def _has_open_rows(self, file: SourceFile, with_doubtful: bool) -> bool:  # noqa: FBT001
+        state = self._checkpoint.state(file)
+        if state is None or state.rows is None:
+            return False
+        taken = state.settled | state.held
+        return len(taken if with_doubtful else taken | state.doubtful) < state.rows
+
+    def _new_files(self) -> Iterator[SourceFile]:
+        """Give the files that are not done, in their order; remember all that there are."""
+        for file in find_files(self._request.source):
+            if self._request.hours and file.hour and file.hour not in self._request.hours:
+                continue
+            self._listed.append(file.key)
+            state = self._checkpoint.state(file)
+            if state is not None and (not state.bad or state.bad_run == self._request.run_id):
+                yield file
+
+    def _read(self, file: SourceFile, *, with_doubtful: bool) -> None:
+        state = self._checkpoint.state(file)
+        if state is None:
+            return
+        self._open_files[file.key] = file
+        self._checkpoint.keep(state)
+        reason = ""
+        try:
+            rows = self._read_rows(file, state, with_doubtful)
+        except FileSetAsideError as error:
+            reason, rows = str(error), error.rows
+        except FileNotFoundError:
+            reason, rows = "it is gone: it was there when the folder was listed", len(state.settled)
+        if not reason and state.rows not in {None, rows}:
+            reason, rows = "it changed while it was read", len(state.settled | state.held)
+        if state.rows is None or reason != state.bad:
+            self._note_end(state, rows, reason)
+        self._close_where_settled(state)
+
+    def _note_end(self, state: FileState, rows: int, reason: str) -> None:
+        """Note how many events a file has, and whether it could be read to its end."""
+        state.rows, state.bad, state.bad_run = rows, reason, self._request.run_id if reason else ""
+        change = self._progress.of(state)
+        change.rows, change.bad = rows, reason
+        if reason:
+            log.warning("%s is set aside: %s.", self._uri(state), reason)
+
+    def _read_rows(self, file: SourceFile, state: FileState, with_doubtful: bool) -> int:  # noqa: FBT001
+        done = state.settled | state.held
+        if not with_doubtful:
+            done |= state.doubtful
+        with storage.local_copy(file.path) as local:
+            reader = read_events(local, file.event_type, done)
+            while True:
+                try:
+                    row, event = next(reader)
+                except StopIteration as end:
+                    return int(end.value)
+                self._take(file, state, row, event)
+                if row % ROWS_BETWEEN_LOOKS == 0:
+                    self._look_up()
+                if self._outbox.ready >= EVENTS_PER_REQUEST:
+                    self._send_until(lambda: self._outbox.ready < EVENTS_PER_REQUEST)
+
+    def _take(self, file: SourceFile, state: FileState, row: int, event: CurrentsEvent) -> None:
+        """Map an event, and put it where it belongs."""
+        if self._is_out_of_range(file, event):
+            self._settle_unsent(state, row, NotSent("filtered", "hours"))
+            return
+        mapped = self._mapping.map(event)
+        if isinstance(mapped, NotSent):
+            self._settle_unsent(state, row, mapped)
+            return
+        key = id_key(mapped.id)
+        twin = self._waiting_ids.get(key)
+        if twin is not None:
+            twin.twins.append((state, row))
+            state.held.add(row)
+        elif (mapped.hour, key) in self._checkpoint.seen:
+            self._settle(state, row, "duplicates")
+        else:
+            waiting = Waiting(state, row, mapped, self._budget.identity(mapped.identity), key)
+            if self._outbox.offer(waiting):
+                state.held.add(row)
+                self._waiting_ids[key] = waiting
+
+    def _is_out_of_range(self, file: SourceFile, event: CurrentsEvent) -> bool:
+        if self._request.hours is None or file.hour is not None:
+            return False
+        seconds = epoch_seconds(event.fields.get("time"))
+        if seconds is None:
+            return False
+        return f"{EPOCH + timedelta(seconds=seconds[0]):%Y-%m-%d-%H}" not in self._request.hours
+
+    def _send_until(self, reached: Any) -> None:
+        """Send what may go until something is reached."""
+        while not reached():
+            self._look_up()
+            if not self._send_one():
+                self._wait()
+
+    def _send_one(self) -> bool:
+        """Hand the next batch over; tell whether there was one."""
+        if self._sender.is_busy:
+            return False
+        with self._budget.turn() as turn:
+            batch, turned_away = self._outbox.take(turn.room, EVENTS_PER_REQUEST)
+            self._seconds_to_room = turn.room.seconds
+            ticket = turn.take(Counter(waiting.identity for waiting in batch)) if batch else 0
+        for waiting in turned_away:
+            self._let_go(waiting)
+        if not batch:
+            return False
+        for waiting in batch:
+            waiting.state.doubtful.add(waiting.row)
+            self._progress.of(waiting.state).sending.add(waiting.row)
+        self._record()
+        self._sender.send(batch, ticket)
+        return True
+
+    def _wait(self) -> None:
+        """Wait for an answer, for room, or for the time to record."""
+        seconds = FLUSH_SECONDS
+        if not self._sender.is_busy and self._outbox:
+            seconds = min(seconds, max(self._seconds_to_room, 0.001))
+        if self._sender.is_idle:
+            time.sleep(seconds if self._outbox else 0)
+        else:
+            self._collect(seconds)
+
+    def _collect(self, seconds: float) -> None:
+        answered = self._sender.collect(seconds)
+        for waiting in answered.accepted:
+            self._settle_sent(waiting)
+        for waiting, reason in answered.refused:
+            self._settle_refused(waiting, reason)
+
+    def _look_up(self) -> None:
+        """Do what is due: stop, take answers, record, look whether the source is still this run's."""
+        if self._stopped:
+            raise InterruptedCallError(
+                "The export was told to stop. What was accepted is recorded; a re-run sends only the rest."
+            )
+        if not self._sender.is_idle:
+            self._collect(0)
+        present = time.monotonic()
+        if present - self._recorded_at >= FLUSH_SECONDS:
+            self._record()
+        if present - self._checked_at >= CHECK_SECONDS:
+            self._checkpoint.check()
+            self._checked_at = present
+        if self._checkpoint.records_since_commit >= RECORDS_BETWEEN_COMMITS:
+            self._record()
+            self._checkpoint.commit()
+
+    def _settle_sent(self, waiting: Waiting) -> None:
+        event = waiting.event
+        self._progress.ids[event.hour].append(waiting.key)
+        self._progress.counts.update({"cut": event.cuts, "finer_time": int(event.finer_time)})
+        self._checkpoint.seen.add(event.hour, waiting.key)
+        self._settle_waiting(waiting, "sent")
+
+    def _settle_refused(self, waiting: Waiting, reason: str) -> None:
+        self._keep_aside(waiting.state, waiting.row, reason, waiting.event.body)
+        self._settle_waiting(waiting, f"rejected:{reason}")
+
+    def _settle_waiting(self, waiting: Waiting, outcome: str) -> None:
+        del self._waiting_ids[waiting.key]
+        self._settle(waiting.state, waiting.row, outcome)
+        self._close_where_settled(waiting.state)
+        for state, row in waiting.twins:
+            self._settle(state, row, "duplicates")
+            self._close_where_settled(state)
+
+    def _settle_unsent(self, state: FileState, row: int, not_sent: NotSent) -> None:
+        if not_sent.outcome == "filtered":
+            self._settle(state, row, f"filtered:{not_sent.reason}")
+            return
+        self._keep_aside(state, row, not_sent.reason, not_sent.body)
+        self._settle(
+            state, row, "anonymous" if not_sent.outcome == "anonymous" else f"rejected:{not_sent.reason}"
+        )
+
+    def _settle(self, state: FileState, row: int, outcome: str) -> None:
+        state.settled.add(row)
+        state.held.discard(row)
+        state.doubtful.discard(row)
+        self._progress.of(state).settled.add(row)
+        self._progress.counts[outcome] += 1
+        self._progress.counts["events"] += 1
+
+    def _let_go(self, waiting: Waiting) -> None:
+        """Leave an event to be read again."""
+        del self._waiting_ids[waiting.key]
+        for state, row in [(waiting.state, waiting.row), *waiting.twins]:
+            state.held.discard(row)
+
+    def _close_where_settled(self, state: FileState) -> None:
+        if state.is_settled and state.key in self._open_files:
+            del self._open_files[state.key]
+            self._progress.of(state)
+            self._progress.counts["files"] += not state.bad
+            self._checkpoint.keep(state)
+
+    def _keep_aside(self, state: FileState, row: int, reason: str, body: bytes | None) -> None:
+        place = json.dumps({"file": state.name, "row": row, "reason": reason})[:-1].encode()
+        self._aside.append(place + b', "event": ' + (body or b"null") + b"}")
+
+    def _record(self) -> None:
+        """Write down what happened since the last time."""
+        self._recorded_at = time.monotonic()
+        if not self._progress:
+            return
+        if self._aside:
+            self._progress.aside = self._checkpoint.keep_aside(self._aside)
+        self._checkpoint.record(self._progress)
+        self._progress, self._aside = Progress(), []
+        self._checked_at = self._recorded_at
+
+    def _end_early(self) -> None:
+        """Record the answers that are there, on every way out, and those that still come."""
+        self._sender.stop()
+        self._record_arrived()  # a request under way may take a minute to end; a kill does not wait
+        self._sender.close()
+        self._record_arrived()
+
+    def _record_arrived(self) -> None:
+        try:
+            for waiting in self._sender.arrived():
+                self._settle_sent(waiting)
+            self._record()
+        except Exception:  # the error that ends the run is the one to see
+            log.exception("The last answers could not be recorded; the next run sends those events again.")
+
+    def _log_failure(self, error: BaseException) -> None:
+        counts = self._checkpoint.counts
+        log.error(
+            "Run %s stopped (%s): %s events are settled, %s of them sent; all that is recorded, and a re-run "
+            "goes on with the rest.",
+            self._request.run_id,
+            type(error).__name__,
+            f"{counts['events']:,}",
+            f"{counts['sent']:,}",
+        )
+
+    def _finish(self, seconds: float) -> dict[str, Any]:
+        self._record()
+        counts = self._checkpoint.counts
+        bad = [state for state in self._checkpoint.bad_files() if state.bad_run == self._request.run_id]
+        report = {
+            "run_id": self._request.run_id,
+            "source": storage.uri(self._request.source),
+            **numbers(counts),
+            "set_aside": [{"file": self._uri(state), "reason": state.bad} for state in bad],
+            "notes": notes(counts),
+            "requests": self._client.statistics(),
+            "seconds": round(seconds, 3),
+            "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        name = self._checkpoint.write_report(report)
+        self._checkpoint.commit(report=name, listed=array("q", sorted(self._listed)))
+        log.info("What happened to every event:\n%s", as_table(report))
+        for note in report["notes"]:
+            log.warning("%s", note)
+        if len(bad) > self._request.max_bad_files:
+            raise BadFilesError(self._about(bad))
+        return {**report, "report_uri": self._ledger.uri(name)}
+
+    def _about(self, bad: list[FileState]) -> str:
+        shown = "; ".join(f"{self._uri(state)}: {state.bad}" for state in bad[:SHOWN_FILES])
+        more = f"; and {len(bad) - SHOWN_FILES} more, see the report" if len(bad) > SHOWN_FILES else ""
+        return (
+            f"{len(bad)} files were set aside, {self._request.max_bad_files} are allowed (max_bad_files). "
+            f"{shown}{more}. Everything that could be read was sent and is recorded. Mend a file, and the "
+            "next run reads what it had not; clear this task to try the same file again; or leave it: later "
+            "runs pass over it."
+        )
+
+    def _uri(self, state: FileState) -> str:
+        source = self._request.source
+        return storage.uri(source if source.is_file() else source / state.name)

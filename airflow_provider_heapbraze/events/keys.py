@@ -1,0 +1,71 @@
+"""Many numbers in little room: sorted lists of eight bytes each, in memory and in files."""
+
+from __future__ import annotations
+
+import tempfile
+from array import array
+from bisect import bisect_left
+from heapq import merge
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_provider_heapbraze import storage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Keys = array  # of type "q", rising
+
+
+def contains(keys: Keys[int], key: int) -> bool:
+    """Tell whether a number is among sorted ones."""
+    place = bisect_left(keys, key)
+    return place < len(keys) and keys[place] == key
+
+
+def merged(keys: Keys[int], more: Iterable[int]) -> Keys[int]:
+    """Return sorted numbers with some more, each once."""
+    whole: Keys[int] = array("q")
+    for key in merge(keys, sorted(more)):
+        if not whole or key != whole[-1]:
+            whole.append(key)
+    return whole
+
+
+def write_keys(path: Path, keys: Keys[int]) -> None:
+    """Write sorted numbers as a Parquet file of one column, as differences."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with tempfile.TemporaryDirectory(prefix="heapbraze-") as folder:
+        file = Path(folder) / "keys"
+        pq.write_table(
+            pa.table({"key": pa.array(keys, pa.int64())}),
+            file,
+            use_dictionary=False,
+            compression="none",
+            column_encoding={"key": "DELTA_BINARY_PACKED"},
+        )
+        storage.write_whole(path, file)
+
+
+def read_keys(path: Path) -> Keys[int]:
+    """Read what :func:`write_keys` wrote.
+
+    :raises OSError: it is missing or damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    keys: Keys[int] = array("q")
+    with storage.local_copy(path) as file:
+        try:
+            chunks = pq.read_table(file).column("key").chunks
+        except (pa.ArrowException, KeyError) as error:
+            raise OSError(f"{path.name} is damaged ({type(error).__name__})") from None
+    for chunk in chunks:
+        values = chunk.buffers()[1]
+        if values is not None:
+            start = chunk.offset * keys.itemsize
+            keys.frombytes(memoryview(values)[start : start + len(chunk) * keys.itemsize])
+    return keys

@@ -1,0 +1,286 @@
+"""One Currents event becomes one Heap event, the same from every form; or there is a reason why not.
+
+============================ ==============================================================================
+Heap                         from Currents
+============================ ==============================================================================
+``identity``                 ``external_user_id``, or the field that is chosen
+``event``                    a readable name of the type; a custom event's own name
+``timestamp``                ``time``, ISO 8601, UTC
+``idempotency_key``          ``id``
+``braze_event_type``         the type
+``braze_user_id``            ``user_id``, as far as personal data may go along
+every other property         the field of that name; nested objects by dotted names
+============================ ==============================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from fnmatch import translate
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from airflow_provider_heapbraze.clients.errors import ConfigurationError
+from airflow_provider_heapbraze.events.currents import epoch_seconds
+from airflow_provider_heapbraze.events.naming import CUSTOM_EVENT, readable_name
+from airflow_provider_heapbraze.events.privacy import hashed, personal_fields
+from airflow_provider_heapbraze.events.properties import Properties, as_text, cut
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_provider_heapbraze.events.currents import CurrentsEvent
+
+PersonalData = Literal["drop", "hash", "keep"]
+Anonymous = Literal["aside", "braze_id"]
+
+# Heap: Track: identity up to 255 characters; the key of an event 8 or more, to be safe.
+MOST_IDENTITY = 255
+FEWEST_KEY = 8
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+HOUR = 3600
+BRAZE_ID = "user_id"
+
+# What a person reads about events that were not sent.
+REASONS = {
+    "anonymous": "has no identity",
+    "no_id": "has no id, so it could not be sent once only",
+    "no_time": "has no time, or one that is zero or negative",
+    "no_event_type": "has no type: neither the record nor the schema nor the path names it",
+    "identity_too_long": f"has an identity of more than {MOST_IDENTITY} characters, which Heap refuses",
+    "refused_400": "was refused by Heap when sent alone",
+    "refused_413": "is too large for Heap",
+}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which events go along, and which of their properties. Patterns are a shell's: ``users.messages.*``.
+
+    :param include_events: event types; none means all.
+    :param exclude_events: event types; they win.
+    :param include_properties: names of Heap properties; none means all.
+    :param exclude_properties: names of Heap properties; they win.
+    :param sample: share of the people whose events go along, the same people in every run.
+    :raises ConfigurationError: the share is none.
+    """
+
+    include_events: Sequence[str] = ()
+    exclude_events: Sequence[str] = ()
+    include_properties: Sequence[str] = ()
+    exclude_properties: Sequence[str] = ()
+    sample: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sample <= 1:
+            raise ConfigurationError(f"sample must be above 0 and at most 1, not {self.sample}.")
+
+
+@dataclass(frozen=True)
+class MappingRules:
+    """How Currents events become Heap events.
+
+    :param identity_field: the field whose value is Heap's identity.
+    :param event_prefix: put before every event's name, as ``braze-`` in Heap's own feed.
+    :param event_names: names in place of the readable ones, by event type or by a custom event's name.
+    :param pii: what becomes of personal data: ``drop``, ``hash`` or ``keep``.
+    :param salt: for ``hash``.
+    :param anonymous: what becomes of events without an identity: kept ``aside``, or sent by ``braze_id``.
+    :raises ConfigurationError: hashes are wanted and there is no salt.
+    """
+
+    identity_field: str = "external_user_id"
+    event_prefix: str = ""
+    event_names: Mapping[str, str] = field(default_factory=dict)
+    pii: PersonalData = "drop"
+    salt: str | None = field(default=None, repr=False)
+    anonymous: Anonymous = "aside"
+    selection: Selection = Selection()
+
+    def __post_init__(self) -> None:
+        if self.pii == "hash" and not self.salt:
+            raise ConfigurationError(
+                "pii='hash' needs a salt: without one, hashes of phone numbers and addresses can be guessed. "
+                "Fill in the extra pii_salt of the Heap connection. Nothing was sent."
+            )
+
+
+@dataclass(slots=True)
+class HeapEvent:
+    """An event as Heap gets it.
+
+    :param hour: of its time, in hours since 1970.
+    :param cuts: names and values that were cut.
+    :param body: JSON.
+    """
+
+    identity: str
+    id: str
+    hour: int
+    cuts: int
+    body: bytes
+    finer_time: bool = False
+
+
+@dataclass(slots=True)
+class NotSent:
+    """An event that is not sent.
+
+    :param outcome: ``anonymous``, ``filtered`` or ``rejected``.
+    :param reason: one of ``REASONS``, or what filtered it.
+    :param body: as far as Heap would have got it, JSON; None where nothing is kept of it.
+    """
+
+    outcome: str
+    reason: str
+    body: bytes | None = None
+
+
+class EventMapping:
+    """The rules, made ready for many events."""
+
+    def __init__(self, rules: MappingRules) -> None:
+        self._rules = rules
+        self._salt = (rules.salt or "").encode()
+        selection = rules.selection
+        self._type_selected = _selector(selection.include_events, selection.exclude_events)
+        self._name_selected = _selector(selection.include_properties, selection.exclude_properties)
+        self._selects_names = bool(selection.include_properties or selection.exclude_properties)
+        self._sampled_below = int(selection.sample * 2**64)
+        self._encoder = msgspec.json.Encoder()
+        self._personal = lru_cache(maxsize=4096)(self._withheld)
+
+    def map(self, event: CurrentsEvent) -> HeapEvent | NotSent:
+        """Map one event."""
+        if not self._type_selected(event.type):
+            return NotSent("filtered", "event")
+        fields = event.fields
+        event_id = as_text(fields.get("id")).strip()
+        seconds = epoch_seconds(fields.get("time"))
+        identity = self._identity(fields)
+        if identity and not self._is_sampled(identity):
+            return NotSent("filtered", "sample")
+        properties = self._properties(event)
+        problem = _problem(event.type, event_id, seconds, identity)
+        payload: dict[str, Any] = {
+            "event": self._name(event),
+            "identity": identity,
+            "timestamp": _timestamp(seconds[0]) if seconds else None,
+            "idempotency_key": event_id if len(event_id) >= FEWEST_KEY else f"currents-{event_id}",
+            "properties": properties.values,
+        }
+        if problem or seconds is None:
+            outcome = "anonymous" if problem == "anonymous" else "rejected"
+            return NotSent(outcome, problem, self._encode(payload))
+        return HeapEvent(
+            identity=identity,
+            id=event_id,
+            hour=int(seconds[0]) // HOUR,
+            cuts=properties.cuts,
+            body=self._encode(payload),
+            finer_time=seconds[1],
+        )
+
+    def _identity(self, fields: dict[str, Any]) -> str:
+        identity = as_text(fields.get(self._rules.identity_field)).strip()
+        if not identity and self._rules.anonymous == "braze_id":
+            identity = as_text(fields.get(BRAZE_ID)).strip()
+        return identity
+
+    def _is_sampled(self, identity: str) -> bool:
+        if self._sampled_below >= 2**64:
+            return True
+        digest = hashlib.blake2b(identity.encode(errors="surrogatepass"), digest_size=8).digest()
+        return int.from_bytes(digest, "big") < self._sampled_below
+
+    def _name(self, event: CurrentsEvent) -> str:
+        names = self._rules.event_names
+        own = as_text(event.fields.get("name")).strip() if event.type == CUSTOM_EVENT else ""
+        name = names.get(own) or names.get(event.type) or own or readable_name(event.type)
+        return cut(f"{self._rules.event_prefix}{name}")
+
+    def _properties(self, event: CurrentsEvent) -> Properties:
+        properties = Properties()
+        properties.values["braze_event_type"] = event.type
+        withheld = self._personal(event.type, event.personal)
+        for name, value in event.fields.items():
+            if value is None or name in NOT_PROPERTIES:
+                continue
+            shown = "braze_user_id" if name == BRAZE_ID else name
+            if name not in withheld:
+                properties.put(shown, value)
+            elif self._rules.pii == "hash" and name != self._rules.identity_field:
+                properties.put(shown, hashed(as_text(value), self._salt))
+        if self._selects_names:
+            properties.values = {
+                name: value for name, value in properties.values.items() if self._name_selected(name)
+            }
+        return properties
+
+    def _withheld(self, event_type: str, personal: frozenset[str]) -> frozenset[str]:
+        """Return the fields that do not go along as they are; the identity does already."""
+        kept_as_identity = {self._rules.identity_field}
+        if self._rules.pii == "keep":
+            return frozenset(kept_as_identity)
+        return personal_fields(event_type, personal) | kept_as_identity
+
+    def _encode(self, payload: dict[str, Any]) -> bytes:
+        try:
+            return self._encoder.encode(payload)
+        except (UnicodeEncodeError, msgspec.MsgspecError):
+            # A text cut in the middle of a character, as some clients do, has half of it left.
+            return self._encoder.encode(_whole_characters(payload))
+
+
+# They are Heap's own fields.
+NOT_PROPERTIES = frozenset({"id", "time"})
+
+
+def _problem(event_type: str, event_id: str, seconds: tuple[float, bool] | None, identity: str) -> str:
+    if not event_id:
+        return "no_id"
+    if seconds is None:
+        return "no_time"
+    if not event_type:
+        return "no_event_type"
+    if not identity:
+        return "anonymous"
+    return "" if cut(identity, MOST_IDENTITY) is identity else "identity_too_long"
+
+
+def _timestamp(seconds: float) -> str:
+    return _whole_second(int(seconds)) if seconds == int(seconds) else _moment(seconds)
+
+
+@lru_cache(maxsize=4096)
+def _whole_second(seconds: int) -> str:
+    return (EPOCH + timedelta(seconds=seconds)).isoformat()
+
+
+def _moment(seconds: float) -> str:
+    return (EPOCH + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
+
+
+def _selector(include: Sequence[str], exclude: Sequence[str]) -> Any:
+    """Return a function that tells whether a name is selected."""
+    included = re.compile("|".join(map(translate, include)) or ".*", re.DOTALL)
+    excluded = re.compile("|".join(map(translate, exclude)) or r"(?!)", re.DOTALL)
+
+    @lru_cache(maxsize=16_384)
+    def selected(name: str) -> bool:
+        return bool(included.match(name)) and not excluded.match(name)
+
+    return selected
+
+
+def _whole_characters(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16-le", errors="surrogatepass").decode("utf-16-le", errors="replace")
+    if isinstance(value, dict):
+        return {_whole_characters(name): _whole_characters(item) for name, item in value.items()}
+    return value

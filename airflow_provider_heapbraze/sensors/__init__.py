@@ -1,0 +1,1 @@
+"""Sensors: thin, with no business logic of their own."""

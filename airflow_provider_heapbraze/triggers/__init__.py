@@ -1,0 +1,1 @@
+"""Triggers: what waits in the triggerer, with arguments that hold no secret."""
