@@ -31,14 +31,19 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "operators": [
             {"integration-name": "Heap", "python-modules": [f"{_PACKAGE}.operators.match"]},
-            {"integration-name": "Braze", "python-modules": [f"{_PACKAGE}.operators.cohort"]},
+            {
+                "integration-name": "Braze",
+                "python-modules": [f"{_PACKAGE}.operators.cohort", f"{_PACKAGE}.operators.currents"],
+            },
         ],
+        "sensors": [{"integration-name": "Braze", "python-modules": [f"{_PACKAGE}.sensors.currents"]}],
+        "triggers": [{"integration-name": "Braze", "python-modules": [f"{_PACKAGE}.triggers.currents"]}],
         "hooks": [
             {"integration-name": "Heap", "python-modules": [f"{_PACKAGE}.hooks.heap"]},
             {"integration-name": "Braze", "python-modules": [f"{_PACKAGE}.hooks.braze"]},
         ],
         "connection-types": [_BRAZE_CONNECTION, _HEAP_CONNECTION],
-        "asset-uris": [{"schemes": ["braze"], "handler": None}],
+        "asset-uris": [{"schemes": ["braze", "heap"], "handler": None}],
         "config": {
             "heapbraze": {
                 "description": "Moving people and events between Heap and Braze.",
@@ -117,6 +122,11 @@ _HEAP_CONNECTION: dict[str, Any] = {
         "webhook_secret": {
             "label": "Webhook secret",
             "description": "Proves that what a Segments Sync webhook brings comes from Heap.",
+            "schema": {"type": ["string", "null"], "format": "password"},
+        },
+        "pii_salt": {
+            "label": "Salt for personal data",
+            "description": "Goes into the hashes of personal data, where an export is told to hash it.",
             "schema": {"type": ["string", "null"], "format": "password"},
         },
     },

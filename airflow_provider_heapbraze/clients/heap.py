@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from base64 import b64encode
 from typing import TYPE_CHECKING, Any, Self
@@ -90,8 +91,9 @@ class HeapClient:
 
     @property
     def environment(self) -> str:
-        """Name the environment that is written to: host and app id."""
-        return f"{self._transport.base_url} {self._app_id}"
+        """Name the environment that is written to: a hash of host and app id, which is a credential."""
+        text = f"{self._transport.base_url} {self._app_id}"
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def statistics(self) -> dict[str, Any]:
         """Return how many requests were sent, and how they were answered."""

@@ -11,8 +11,11 @@ from airflow_provider_heapbraze.events.keys import contains, merged
 from airflow_provider_heapbraze.events.progress import FileState, Progress
 from airflow_provider_heapbraze.events.seen import SeenIds
 from airflow_provider_heapbraze.events.source_ledger import Commit
+from airflow_provider_heapbraze.events.sources import find_files
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow_provider_heapbraze.events.keys import Keys
     from airflow_provider_heapbraze.events.source_ledger import SourceLedger
     from airflow_provider_heapbraze.events.sources import SourceFile
@@ -157,3 +160,14 @@ class Checkpoint:
             for key in keys:
                 self.seen.add(hour, key)
         self._counts_by_run.setdefault(run_id, Counter()).update(progress.counts)
+
+
+def is_anything_new(source: Path, ledger: SourceLedger) -> bool:
+    """Tell whether a source has files that are not exported to the end.
+
+    :raises ConfigurationError: there is no such source.
+    :raises LedgerDamagedError: the record cannot be read.
+    """
+    known = Checkpoint(ledger, window=0)
+    states = (known.state(file) for file in find_files(source))
+    return any(state is not None and not state.bad for state in states)

@@ -34,7 +34,7 @@ class Estimate:
 
     def __str__(self) -> str:
         """Say it as people do: ``about 10.2 M events in 412 files, 11 h 20 min at Heap's limit``."""
-        held = f"about {_count(self.events)} events in {self.files:,} files"
+        held = f"about {_count(self.events)} events in {self.files:,} file{'' if self.files == 1 else 's'}"
         return f"{held}, {_duration(self.seconds)} at Heap's limit"
 
 

@@ -415,8 +415,9 @@ class Export:
     def _about(self, bad: list[FileState]) -> str:
         shown = "; ".join(f"{self._uri(state)}: {state.bad}" for state in bad[:SHOWN_FILES])
         more = f"; and {len(bad) - SHOWN_FILES} more, see the report" if len(bad) > SHOWN_FILES else ""
+        those = "1 file was" if len(bad) == 1 else f"{len(bad):,} files were"
         return (
-            f"{len(bad)} files were set aside, {self._request.max_bad_files} are allowed (max_bad_files). "
+            f"{those} set aside, {self._request.max_bad_files} are allowed (max_bad_files). "
             f"{shown}{more}. Everything that could be read was sent and is recorded. Mend a file, and the "
             "next run reads what it had not; clear this task to try the same file again; or leave it: later "
             "runs pass over it."

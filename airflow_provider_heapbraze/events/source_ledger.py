@@ -47,7 +47,7 @@ class ExportTarget:
     """What a record is about.
 
     :param source: location of the files.
-    :param environment: whom the events go to; only a hash of it is written down, since it is a credential.
+    :param environment: whom the events go to; see :attr:`.HeapClient.environment`.
     :param hours: the range of a backfill, for example ``2026-01-01-00/2026-02-01-00``; empty without one.
     """
 

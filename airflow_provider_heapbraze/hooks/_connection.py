@@ -9,9 +9,12 @@ from airflow.sdk.definitions.connection import Connection
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_heapbraze.clients.address import normalise_base_url
+from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.clients.transport import RetryPolicy, Transport
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from requests import Session
 
 # Somebody looks at the form and waits: one try, no waiting for a limit.
@@ -68,6 +71,20 @@ def address(connection: Connection) -> str | None:
 def text(value: Any) -> str | None:
     """Return a field's text without the blanks that copying brings along; None where it is empty."""
     return (str(value).strip() or None) if value is not None else None
+
+
+def whole_number(extra: Mapping[str, Any], name: str, usual: int) -> int:
+    """Return an extra that is a whole number above 0.
+
+    :param usual: where the connection does not say.
+    :raises ConfigurationError: it is none.
+    """
+    given = text(extra.get(name))
+    if given is None:
+        return usual
+    if not given.isdecimal() or int(given) < 1:
+        raise ConfigurationError(f"The extra {name} of the connection must be a whole number above 0.")
+    return int(given)
 
 
 def secret(value: Any) -> str | None:

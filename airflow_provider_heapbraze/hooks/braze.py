@@ -14,7 +14,7 @@ from airflow_provider_heapbraze.clients.braze import (
     instance_host,
 )
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError
-from airflow_provider_heapbraze.hooks._connection import address, open_transport, secret, text
+from airflow_provider_heapbraze.hooks._connection import address, open_transport, secret, text, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,23 +107,14 @@ def _limits(extra: Mapping[str, Any]) -> BrazeLimits:
     usual = BrazeLimits()
 
     def requests(limit: Limit, name: str) -> Limit:
-        return limit._replace(requests=_positive(extra, name, limit.requests))
+        return limit._replace(requests=whole_number(extra, name, limit.requests))
 
     return BrazeLimits(
         cohort=requests(usual.cohort, "cohort_requests_per_hour"),
         track=requests(usual.track, "track_requests_per_3_seconds"),
         pool=requests(usual.pool, "pool_requests_per_hour"),
-        attributes_per_request=_positive(extra, "attributes_per_request", usual.attributes_per_request),
+        attributes_per_request=whole_number(extra, "attributes_per_request", usual.attributes_per_request),
     )
-
-
-def _positive(extra: Mapping[str, Any], name: str, usual: int) -> int:
-    given = text(extra.get(name))
-    if given is None:
-        return usual
-    if not given.isdecimal() or int(given) < 1:
-        raise ConfigurationError(f"The extra {name} of the Braze connection must be a whole number above 0.")
-    return int(given)
 
 
 class Finding(NamedTuple):

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from airflow.sdk import BaseHook
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError
+from airflow_provider_heapbraze.clients.event_budget import EventLimits
 from airflow_provider_heapbraze.clients.heap import TOKEN_HOST, HeapClient, region_host
-from airflow_provider_heapbraze.hooks._connection import address, open_transport, secret, text
+from airflow_provider_heapbraze.hooks._connection import address, open_transport, secret, text, whole_number
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.connection import Connection
@@ -25,10 +26,13 @@ class HeapHook(BaseHook):
     password                  the API key: only for deletion and for the connection test
     extra ``region``          ``us`` (default) or ``eu``
     extra ``webhook_secret``  proves that what a Segments Sync webhook brings comes from Heap
+    extra ``pii_salt``        goes into the hashes of personal data, with ``pii="hash"``
     host                      empty; another address than the region's for tests
     ========================= ==========================================================================
 
-    ``verify``, ``cert``, ``proxies`` and ``trust_env`` mean what they mean for an HTTP connection of Airflow.
+    Contracts differ, so each limit is an extra, too: ``events_per_minute`` and
+    ``events_per_identity_per_minute`` (Heap: Track, bulk). ``verify``, ``cert``, ``proxies`` and
+    ``trust_env`` mean what they mean for an HTTP connection of Airflow.
 
     :param heap_conn_id: the Heap connection.
     """
@@ -49,6 +53,23 @@ class HeapHook(BaseHook):
         """
         connection, app_id, api_key = self._read()
         return HeapClient(open_transport(connection, _host(connection)), app_id, api_key)
+
+    def get_event_limits(self) -> EventLimits:
+        """Return how many events a minute Heap may be sent.
+
+        :raises ConfigurationError: an extra is no whole number above 0.
+        """
+        extra, usual = self.get_connection(self.heap_conn_id).extra_dejson, EventLimits()
+        return EventLimits(
+            events=whole_number(extra, "events_per_minute", usual.events),
+            events_per_identity=whole_number(
+                extra, "events_per_identity_per_minute", usual.events_per_identity
+            ),
+        )
+
+    def get_pii_salt(self) -> str | None:
+        """Return the salt for hashes of personal data, or None."""
+        return secret(self.get_connection(self.heap_conn_id).extra_dejson.get("pii_salt"))
 
     def test_connection(self) -> tuple[bool, str]:
         """Try the API key; without one, look only whether Heap answers. Nothing is changed.

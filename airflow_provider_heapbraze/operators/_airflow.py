@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from contextlib import closing, contextmanager
 from copy import copy
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, conf
-from airflow.sdk import BaseHook, BaseOperator, ObjectStoragePath
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.sdk import BaseHook, BaseOperator
 
-from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError, PermanentError
+from airflow_provider_heapbraze.locations import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,23 +23,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 ROWS_PER_CHUNK = 50_000
-
-
-def ledger_root(ledger: str | None) -> Path:
-    """Return the folder of all ledgers.
-
-    :param ledger: its location, else ``[heapbraze] ledger`` of Airflow's configuration, else under its home.
-    """
-    from airflow.configuration import AIRFLOW_HOME
-
-    uri = ledger or conf.get("heapbraze", "ledger", fallback="") or f"file://{AIRFLOW_HOME}/heapbraze-ledger"
-    return path_of(uri)
-
-
-def path_of(uri: str) -> Path:
-    """Return the path of a location; ``s3://conn_id@bucket/key`` uses that connection."""
-    path = ObjectStoragePath(uri)
-    return storage.local(path) or cast("Path", path)
 
 
 def run_id(context: Context) -> str:

@@ -11,6 +11,7 @@ from airflow.sdk import Asset, AssetAlias
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.hooks.braze import BrazeHook
+from airflow_provider_heapbraze.locations import ledger_root, path_of
 from airflow_provider_heapbraze.membership.entries import Target
 from airflow_provider_heapbraze.membership.errors import GuardBreachedError
 from airflow_provider_heapbraze.membership.guards import ChangeCounts, Guards
@@ -31,8 +32,6 @@ from airflow_provider_heapbraze.operators._airflow import (
     choice,
     flag,
     item,
-    ledger_root,
-    path_of,
     required,
     run_id,
 )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_heapbraze.locations import ledger_root
 from airflow_provider_heapbraze.membership.matching import IdentityMapping, match
 from airflow_provider_heapbraze.operators._airflow import (
     AirflowAccess,
     HeapBrazeOperator,
     airflow_errors,
-    ledger_root,
 )
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from airflow.providers.common.compat.sdk import (
 from airflow.sdk import Asset, AssetAlias
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, ServerError
+from airflow_provider_heapbraze.locations import ledger_root
 from airflow_provider_heapbraze.members import FileMembers, Guards, IdentityMapping, SqlMembers
-from airflow_provider_heapbraze.operators._airflow import airflow_errors, ledger_root, run_id
+from airflow_provider_heapbraze.operators._airflow import airflow_errors, run_id
 from airflow_provider_heapbraze.operators.cohort import BrazeCohortImportOperator, BrazeCohortPlanOperator
 from airflow_provider_heapbraze.operators.match import HeapUserMatchOperator
 

@@ -87,7 +87,7 @@ def test_the_connection_forms_have_their_fields():
     assert braze.standard_fields.login.hidden
     assert heap.standard_fields.login.title == "App ID"
     assert list(braze.extra_fields) == ["instance", "partner_name", "partner_api_key", "data_import_key"]
-    assert list(heap.extra_fields) == ["region", "webhook_secret"]
+    assert list(heap.extra_fields) == ["region", "webhook_secret", "pii_salt"]
     hidden = {
         name
         for name, field in {**braze.extra_fields, **heap.extra_fields}.items()

@@ -1,0 +1,34 @@
+"""Where things are, as Airflow's object storage and configuration say it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from airflow.providers.common.compat.sdk import conf
+from airflow.sdk import ObjectStoragePath
+
+from airflow_provider_heapbraze import storage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def ledger_uri(ledger: str | None) -> str:
+    """Return the location of the folder of all ledgers.
+
+    :param ledger: given, else ``[heapbraze] ledger`` of Airflow's configuration, else under its home.
+    """
+    from airflow.configuration import AIRFLOW_HOME
+
+    return ledger or conf.get("heapbraze", "ledger", fallback="") or f"file://{AIRFLOW_HOME}/heapbraze-ledger"
+
+
+def ledger_root(ledger: str | None) -> Path:
+    """Return the folder of all ledgers; see :func:`ledger_uri`."""
+    return path_of(ledger_uri(ledger))
+
+
+def path_of(uri: str) -> Path:
+    """Return the path of a location; ``s3://conn_id@bucket/key`` uses that connection."""
+    path = ObjectStoragePath(uri)
+    return storage.local(path) or cast("Path", path)

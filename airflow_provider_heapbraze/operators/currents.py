@@ -1,0 +1,227 @@
+"""Carry Braze's Currents events over to Heap, each once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.sdk import Asset
+
+from airflow_provider_heapbraze.clients.errors import ConfigurationError
+from airflow_provider_heapbraze.clients.event_budget import EventBudget, shared_folder
+from airflow_provider_heapbraze.hooks.heap import HeapHook
+from airflow_provider_heapbraze.locations import ledger_root, path_of
+from airflow_provider_heapbraze.operators._airflow import (
+    HeapBrazeOperator,
+    airflow_errors,
+    choice,
+    required,
+    run_id,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow.sdk import Context
+
+    from airflow_provider_heapbraze.clients.heap import HeapClient
+    from airflow_provider_heapbraze.events.export import Export
+    from airflow_provider_heapbraze.events.mapping import MappingRules
+    from airflow_provider_heapbraze.events.sources import HourRange
+
+FIRST_HOUR, LAST_HOUR = "0001-01-01-00", "9999-12-31-23"
+COUNTS = ("files", "events", "sent", "duplicates", "anonymous", "filtered", "cut", "rejected")
+
+
+class BrazeCurrentsToHeapOperator(HeapBrazeOperator):
+    """Send the events that Braze Currents left in storage to Heap, each once.
+
+    Files are found out by their content: Avro, JSON lines, JSON documents, Custom HTTP batches, plain or
+    compressed. A retry or a cleared task goes on at the very event where the last attempt stopped; a file
+    that comes late is found by the next run. Returns ``{"files", "events", "sent", "duplicates", "anonymous",
+    "filtered", "cut", "rejected", "set_aside", "requests", "report_uri"}``, where ``events`` is the sum of
+    what was sent, duplicates, anonymous, filtered and rejected. Outlets of type ``Asset`` get the counts.
+
+    :param source: folder of the files, in Braze's layout or any other: ``s3://conn_id@bucket/prefix``.
+    :param heap_conn_id: the Heap connection.
+    :param identity_field: the event's field that is Heap's identity.
+    :param event_prefix: put before every event's name, as ``braze-`` in Heap's own feed.
+    :param event_names: names in place of the readable ones, by event type or by a custom event's name.
+    :param pii: what becomes of fields that Braze marks as personal data (the identity excepted): ``drop``,
+        ``hash`` (with the connection's ``pii_salt``) or ``keep``.
+    :param anonymous: what becomes of events without an identity: kept ``aside`` in the ledger, or sent by
+        ``braze_id``.
+    :param include_events: patterns of event types that go along, for example ``users.messages.*``.
+    :param exclude_events: patterns of event types that do not; they win.
+    :param include_properties: patterns of Heap properties that go along.
+    :param exclude_properties: patterns of Heap properties that do not; they win.
+    :param sample: share of the people whose events go along, above 0 and up to 1; the same people always.
+    :param start: of a backfill, ISO 8601 (UTC where nothing is said): from the hour of this moment on.
+    :param end: of a backfill: up to this moment, not with it. A backfill has a checkpoint of its own.
+    :param max_bad_files: files that may be set aside as unreadable before the task fails at its end.
+    :param ledger: location of the ledger; default ``[heapbraze] ledger`` of Airflow's configuration.
+    """
+
+    template_fields: Sequence[str] = (
+        "source",
+        "heap_conn_id",
+        "identity_field",
+        "event_prefix",
+        "event_names",
+        "pii",
+        "anonymous",
+        "include_events",
+        "exclude_events",
+        "include_properties",
+        "exclude_properties",
+        "sample",
+        "start",
+        "end",
+        "max_bad_files",
+        "ledger",
+    )
+    ui_color = "#ffe9d6"
+
+    def __init__(
+        self,
+        *,
+        source: str,
+        heap_conn_id: str = HeapHook.default_conn_name,
+        identity_field: str = "external_user_id",
+        event_prefix: str = "",
+        event_names: Mapping[str, str] | None = None,
+        pii: Literal["drop", "hash", "keep"] = "drop",
+        anonymous: Literal["aside", "braze_id"] = "aside",
+        include_events: Sequence[str] = (),
+        exclude_events: Sequence[str] = (),
+        include_properties: Sequence[str] = (),
+        exclude_properties: Sequence[str] = (),
+        sample: float = 1.0,
+        start: str | datetime | None = None,
+        end: str | datetime | None = None,
+        max_bad_files: int = 0,
+        ledger: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.source = source
+        self.heap_conn_id = heap_conn_id
+        self.identity_field = identity_field
+        self.event_prefix = event_prefix
+        self.event_names = event_names
+        self.pii = pii
+        self.anonymous = anonymous
+        self.include_events = include_events
+        self.exclude_events = exclude_events
+        self.include_properties = include_properties
+        self.exclude_properties = exclude_properties
+        self.sample = sample
+        self.start = start
+        self.end = end
+        self.max_bad_files = max_bad_files
+        self.ledger = ledger
+        self._export: Export | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Export what is new, and return what became of every event in numbers."""
+        hook = HeapHook(self.heap_conn_id)
+        with airflow_errors(), hook.get_conn() as client:
+            budget = EventBudget(client.environment, hook.get_event_limits(), folder=shared_folder())
+            try:
+                self._export = self._open(context, client, budget, hook.get_pii_salt())
+                report = self._export.run()
+            finally:
+                budget.close()
+        result = {
+            **{name: report[name] for name in COUNTS},
+            "set_aside": len(report["set_aside"]),
+            "requests": report["requests"]["requests"],
+            "report_uri": report["report_uri"],
+        }
+        for outlet in self.outlets:
+            if isinstance(outlet, Asset):
+                context["outlet_events"][outlet].extra.update({name: result[name] for name in COUNTS})
+        return result
+
+    def on_kill(self) -> None:
+        """Record what was accepted before the process goes."""
+        if self._export is not None:
+            self._export.stop()
+
+    def _open(self, context: Context, client: HeapClient, budget: EventBudget, salt: str | None) -> Export:
+        # Parsing a DAG file must not load what reads and keeps events.
+        from airflow_provider_heapbraze.events.estimate import estimate
+        from airflow_provider_heapbraze.events.export import Export, ExportRequest
+        from airflow_provider_heapbraze.events.mapping import EventMapping
+        from airflow_provider_heapbraze.events.source_ledger import ExportTarget, SourceLedger
+
+        uri = required(self.source, "source")
+        source, hours = path_of(uri), self._hours()
+        rules = self._rules(salt)
+        if hours:
+            rate = budget.limits.events / budget.limits.period
+            self.log.info("The backfill holds %s.", estimate(source, hours, events_per_second=rate))
+        target = ExportTarget(uri, client.environment, f"{hours.start}/{hours.end}" if hours else "")
+        request = ExportRequest(
+            source=source, run_id=run_id(context), hours=hours, max_bad_files=int(self.max_bad_files)
+        )
+        ledger = SourceLedger(ledger_root(self.ledger), target)
+        return Export(request, ledger, EventMapping(rules), client, budget)
+
+    def _rules(self, salt: str | None) -> MappingRules:
+        from airflow_provider_heapbraze.events.mapping import MappingRules, Selection
+
+        choice(self.pii, "pii", ("drop", "hash", "keep"))
+        choice(self.anonymous, "anonymous", ("aside", "braze_id"))
+        return MappingRules(
+            identity_field=required(self.identity_field, "identity_field"),
+            event_prefix=self.event_prefix or "",
+            event_names=self.event_names or {},
+            pii=self.pii,
+            salt=salt,
+            anonymous=self.anonymous,
+            selection=Selection(
+                include_events=_patterns(self.include_events, "include_events"),
+                exclude_events=_patterns(self.exclude_events, "exclude_events"),
+                include_properties=_patterns(self.include_properties, "include_properties"),
+                exclude_properties=_patterns(self.exclude_properties, "exclude_properties"),
+                sample=float(self.sample),
+            ),
+        )
+
+    def _hours(self) -> HourRange | None:
+        """Return the hours of a backfill, or None."""
+        from airflow_provider_heapbraze.events.sources import HourRange
+
+        start, end = _moment(self.start, "start"), _moment(self.end, "end")
+        if start is None and end is None:
+            return None
+        if start is not None and end is not None and end <= start:
+            raise ConfigurationError("end is not after start: there is nothing to export. Nothing was sent.")
+        return HourRange(
+            f"{start:%Y-%m-%d-%H}" if start else FIRST_HOUR,
+            f"{end + timedelta(hours=1, microseconds=-1):%Y-%m-%d-%H}" if end else LAST_HOUR,
+        )
+
+
+def _patterns(value: Any, name: str) -> tuple[str, ...]:
+    """Return a list of patterns; a single text would be taken for its letters."""
+    if isinstance(value, str):
+        raise ConfigurationError(f"{name} must be a list of patterns, not one text. Nothing was sent.")
+    return tuple(str(item) for item in value or ())
+
+
+def _moment(value: Any, name: str) -> datetime | None:
+    """Return a time in UTC; None where a template made nothing of it.
+
+    :raises ConfigurationError: it is no time.
+    """
+    if value is None or (isinstance(value, str) and value.strip() in {"", "None"}):
+        return None
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
+    except ValueError:
+        raise ConfigurationError(
+            f"{name} must be a time like 2026-01-31 or 2026-01-31T10:00:00+00:00. Nothing was sent."
+        ) from None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

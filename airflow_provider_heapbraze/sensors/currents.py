@@ -1,0 +1,79 @@
+"""Wait until Braze Currents has left files that are not exported yet."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseSensorOperator, conf
+
+from airflow_provider_heapbraze.hooks.heap import HeapHook
+from airflow_provider_heapbraze.locations import ledger_uri
+from airflow_provider_heapbraze.operators._airflow import airflow_errors, required
+from airflow_provider_heapbraze.triggers.currents import BrazeCurrentsTrigger, has_new_files
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.sdk import Context
+
+
+class BrazeCurrentsSensor(BaseSensorOperator):
+    """Wait for Currents files that :class:`BrazeCurrentsToHeapOperator` has not exported to the end.
+
+    It reads the operator's checkpoint, so that a file counts as new until every event of it is settled; a
+    late file of an older hour counts, one that was set aside as unreadable does not.
+
+    :param source: as the operator's.
+    :param heap_conn_id: as the operator's.
+    :param ledger: as the operator's.
+    :param deferrable: wait in the triggerer, without a worker; default ``[operators] default_deferrable``.
+    """
+
+    template_fields: Sequence[str] = ("source", "heap_conn_id", "ledger")
+    ui_color = "#ffe9d6"
+
+    def __init__(
+        self,
+        *,
+        source: str,
+        heap_conn_id: str = HeapHook.default_conn_name,
+        ledger: str | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.source = source
+        self.heap_conn_id = heap_conn_id
+        self.ledger = ledger
+        self.deferrable = deferrable
+
+    def execute(self, context: Context) -> Any:
+        """Look once; then wait, in the triggerer where that is wanted."""
+        if not self.deferrable:
+            return super().execute(context)
+        if not self.poke(context):
+            self.defer(
+                trigger=BrazeCurrentsTrigger(**self._place(), poke_interval=self.poke_interval),
+                method_name="execute_complete",
+                timeout=timedelta(seconds=self.timeout),
+            )
+        return None
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> None:  # noqa: ARG002 - Airflow's
+        """Go on: the triggerer has seen new files."""
+        self.log.info("There are new files.")
+
+    def poke(self, context: Context) -> bool:  # noqa: ARG002 - Airflow's signature
+        """Tell whether there are new files."""
+        with airflow_errors():
+            return has_new_files(**self._place())
+
+    def _place(self) -> dict[str, str]:
+        with HeapHook(self.heap_conn_id).get_conn() as client:
+            environment = client.environment
+        return {
+            "source": required(self.source, "source"),
+            "ledger": ledger_uri(self.ledger),
+            "environment": environment,
+        }

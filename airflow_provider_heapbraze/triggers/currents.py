@@ -1,0 +1,65 @@
+"""Look for new Currents files from the triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class BrazeCurrentsTrigger(BaseTrigger):
+    """Fires as soon as a source has files that are not exported to the end.
+
+    :param source: location of the files.
+    :param ledger: location of the ledger.
+    :param environment: a hash that names Heap's environment.
+    :param poke_interval: seconds between two looks.
+    """
+
+    def __init__(self, source: str, ledger: str, environment: str, poke_interval: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.source = source
+        self.ledger = ledger
+        self.environment = environment
+        self.poke_interval = poke_interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what makes this trigger anew, in another triggerer."""
+        return (
+            "airflow_provider_heapbraze.triggers.currents.BrazeCurrentsTrigger",
+            {
+                "source": self.source,
+                "ledger": self.ledger,
+                "environment": self.environment,
+                "poke_interval": self.poke_interval,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look until there is something new."""
+        # Storage is read in a thread; connections are asked for in the triggerer's own loop.
+        look = sync_to_async(has_new_files, thread_sensitive=False)
+        while True:
+            if await look(self.source, self.ledger, self.environment):
+                yield TriggerEvent({"status": "new files"})  # type: ignore[no-untyped-call]
+                return
+            await asyncio.sleep(self.poke_interval)
+
+
+def has_new_files(source: str, ledger: str, environment: str) -> bool:
+    """Tell whether a source has files that are not exported to the end.
+
+    :raises ConfigurationError: there is no such source.
+    :raises LedgerDamagedError: the checkpoint cannot be read.
+    """
+    from airflow_provider_heapbraze.events.checkpoint import is_anything_new
+    from airflow_provider_heapbraze.events.source_ledger import ExportTarget, SourceLedger
+    from airflow_provider_heapbraze.locations import path_of
+
+    record = SourceLedger(path_of(ledger), ExportTarget(source, environment))
+    return is_anything_new(path_of(source), record)
