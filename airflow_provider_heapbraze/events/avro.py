@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from airflow_provider_heapbraze.events.currents import from_record, normal_type
 from airflow_provider_heapbraze.events.errors import FileSetAsideError
+from airflow_provider_heapbraze.events.flat_records import flat_fields, read_flat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pyroaring import BitMap
 
     from airflow_provider_heapbraze.events.currents import EventReader, Fields
+    from airflow_provider_heapbraze.events.flat_records import Field
 
 MAGIC = b"Obj\x01"
 # Braze: Currents in storage: the type stands in the schema's name behind this, and personal fields say so.
@@ -32,11 +34,13 @@ class RecordFacts:
     :param event_type: empty where the schema's name does not hold it.
     :param personal: fields that hold personal data.
     :param short_floats: fields of Avro's 32-bit type ``float``.
+    :param flat_fields: all fields, where every one is plain enough to be read at speed.
     """
 
     event_type: str
     personal: frozenset[str]
     short_floats: tuple[str, ...]
+    flat_fields: list[Field] | None
 
 
 def read_avro(file: IO[bytes], event_type: str, done: BitMap) -> EventReader:
@@ -55,10 +59,10 @@ def read_avro(file: IO[bytes], event_type: str, done: BitMap) -> EventReader:
             if done.contains_range(row, row + block.num_records):
                 row += block.num_records
                 continue
-            for record in cast("Iterator[Fields]", block):
+            for record in _records(block, facts.flat_fields):
                 if row not in done:
                     for name in facts.short_floats:
-                        if record[name] is not None:
+                        if record.get(name) is not None:
                             record[name] = short_float(record[name])
                     yield row, from_record(record, named, facts.personal)
                 row += 1
@@ -82,6 +86,12 @@ def _open(file: IO[bytes]) -> tuple[fastavro.block_reader, RecordFacts]:
     return blocks, record_facts(schema)
 
 
+def _records(block: Any, fields: list[Field] | None) -> Iterator[Fields]:
+    if fields is None:
+        return cast("Iterator[Fields]", iter(block))
+    return read_flat(fields, block.bytes_.read(), block.num_records)
+
+
 def record_facts(schema: Any) -> RecordFacts:
     """Read what the schema of a file says.
 
@@ -98,6 +108,7 @@ def record_facts(schema: Any) -> RecordFacts:
             field["name"] for field in fields if PERSONAL_MARK in str(field.get("doc") or "").upper()
         ),
         short_floats=tuple(field["name"] for field in fields if _is_float(field["type"])),
+        flat_fields=flat_fields(schema),
     )
 
 

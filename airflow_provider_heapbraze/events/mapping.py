@@ -29,7 +29,7 @@ from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.events.currents import epoch_seconds
 from airflow_provider_heapbraze.events.naming import CUSTOM_EVENT, readable_name
 from airflow_provider_heapbraze.events.privacy import hashed, personal_fields
-from airflow_provider_heapbraze.events.properties import Properties, as_text, cut
+from airflow_provider_heapbraze.events.properties import SURELY_SHORT, Properties, as_text, cut
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,6 +45,7 @@ FEWEST_KEY = 8
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOUR = 3600
 BRAZE_ID = "user_id"
+HEAP_FIELDS = ("id", "time")
 
 # What a person reads about events that were not sent.
 REASONS = {
@@ -153,7 +154,7 @@ class EventMapping:
         self._selects_names = bool(selection.include_properties or selection.exclude_properties)
         self._sampled_below = int(selection.sample * 2**64)
         self._encoder = msgspec.json.Encoder()
-        self._personal = lru_cache(maxsize=4096)(self._withheld)
+        self._special = lru_cache(maxsize=4096)(self._treatments)
 
     def map(self, event: CurrentsEvent) -> HeapEvent | NotSent:
         """Map one event."""
@@ -206,28 +207,38 @@ class EventMapping:
 
     def _properties(self, event: CurrentsEvent) -> Properties:
         properties = Properties()
-        properties.values["braze_event_type"] = event.type
-        withheld = self._personal(event.type, event.personal)
+        values = properties.values
+        values["braze_event_type"] = event.type
+        special = self._special(event.type, event.personal)
         for name, value in event.fields.items():
-            if value is None or name in NOT_PROPERTIES:
-                continue
-            shown = "braze_user_id" if name == BRAZE_ID else name
-            if name not in withheld:
-                properties.put(shown, value)
-            elif self._rules.pii == "hash" and name != self._rules.identity_field:
-                properties.put(shown, hashed(as_text(value), self._salt))
+            if name in special:
+                self._put_special(properties, name, value, special)
+            elif type(value) is str and len(value) <= SURELY_SHORT and len(name) <= SURELY_SHORT:
+                values[name] = value  # nearly all of them: worth a way of their own
+            else:
+                properties.put(name, value)
         if self._selects_names:
-            properties.values = {
-                name: value for name, value in properties.values.items() if self._name_selected(name)
-            }
+            properties.values = {name: value for name, value in values.items() if self._name_selected(name)}
         return properties
 
-    def _withheld(self, event_type: str, personal: frozenset[str]) -> frozenset[str]:
-        """Return the fields that do not go along as they are; the identity does already."""
-        kept_as_identity = {self._rules.identity_field}
-        if self._rules.pii == "keep":
-            return frozenset(kept_as_identity)
-        return personal_fields(event_type, personal) | kept_as_identity
+    def _put_special(
+        self, properties: Properties, name: str, value: Any, special: dict[str, PersonalData]
+    ) -> None:
+        if special[name] == "drop" or value is None:
+            return
+        properties.put(
+            "braze_user_id" if name == BRAZE_ID else name,
+            hashed(as_text(value), self._salt) if special[name] == "hash" else value,
+        )
+
+    def _treatments(self, event_type: str, personal: frozenset[str]) -> dict[str, PersonalData]:
+        """Return what becomes of the fields that are not simply properties under their own names."""
+        treatments: dict[str, PersonalData] = {BRAZE_ID: "keep"}
+        if self._rules.pii != "keep":
+            treatments.update(dict.fromkeys(personal_fields(event_type, personal), self._rules.pii))
+        # Heap has fields of its own for these.
+        treatments.update(dict.fromkeys((*HEAP_FIELDS, self._rules.identity_field), "drop"))
+        return treatments
 
     def _encode(self, payload: dict[str, Any]) -> bytes:
         try:
@@ -235,10 +246,6 @@ class EventMapping:
         except (UnicodeEncodeError, msgspec.MsgspecError):
             # A text cut in the middle of a character, as some clients do, has half of it left.
             return self._encoder.encode(_whole_characters(payload))
-
-
-# They are Heap's own fields.
-NOT_PROPERTIES = frozenset({"id", "time"})
 
 
 def _problem(event_type: str, event_id: str, seconds: tuple[float, bool] | None, identity: str) -> str:
