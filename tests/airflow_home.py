@@ -37,6 +37,8 @@ class Airflow:
         self.port = free_port()
         self.segment = home / "segment.csv"
         self.ledger = home / "ledger"
+        self.currents = home / "currents"
+        self.currents.mkdir()
         cohorts = home / "cohorts.yaml"
         cohorts.write_text(
             json.dumps([{"cohort_id": COHORT_ID, "cohort_name": "Cohort", "members": self.segment.as_uri()}])
@@ -60,6 +62,8 @@ class Airflow:
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__HEAPBRAZE__LEDGER": self.ledger.as_uri(),
             "HEAP_COHORTS_FILE": str(cohorts),
+            "BRAZE_CURRENTS_SOURCE": self.currents.as_uri(),
+            "TMPDIR": str(home),  # what is shared on a machine is not shared between tests
         }
 
     def run(self, *command):
@@ -82,9 +86,9 @@ class Airflow:
             writer.writerow(["identity", "email", "device_id", "is_identified"])
             writer.writerows([row, "", "", "true"] if isinstance(row, str) else row for row in rows)
 
-    def test_dag(self, date):
-        """Run the DAG in one process, as ``dag.test()`` does."""
-        return self.run("dags", "test", DAG_ID, date)
+    def test_dag(self, date, *, dag_id=DAG_ID, conf=None):
+        """Run a DAG in one process, as ``dag.test()`` does."""
+        return self.run("dags", "test", dag_id, date, *(["--conf", json.dumps(conf)] if conf else []))
 
     def query(self, sql):
         """Ask the metadata database."""
@@ -177,6 +181,8 @@ def airflow(migrated_database, heapbraze_sandbox, tmp_path):
 def running_airflow(running_airflow_server, heapbraze_sandbox):
     """Give the running Airflow with an empty sandbox and an empty ledger."""
     shutil.rmtree(running_airflow_server.ledger, ignore_errors=True)
+    shutil.rmtree(running_airflow_server.currents)
+    running_airflow_server.currents.mkdir()
     return running_airflow_server
 
 
@@ -188,6 +194,7 @@ def running_airflow_server(migrated_database, heapbraze_sandbox_server, tmp_path
     airflow = Airflow(home, heapbraze_sandbox_server)
     airflow.write_segment([])  # for the run that the schedule makes at once
     airflow.run("pools", "set", "braze", "1", "Braze imports")
+    airflow.run("pools", "set", "heap", "2", "Heap exports")
     host, port = heapbraze_sandbox_server.url.rsplit(":", 1)
     place = {"host": host, "port": int(port)}  # Airflow's test button sends port 0 where there is none
     connections = home / "connections.json"

@@ -6,12 +6,14 @@ import asyncio
 import json
 import shutil
 from datetime import UTC, datetime
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 from airflow.sdk import Asset
 
+from airflow_provider_heapbraze.hooks import _connection
 from airflow_provider_heapbraze.operators.currents import BrazeCurrentsToHeapOperator
 from airflow_provider_heapbraze.sensors.currents import BrazeCurrentsSensor
 from airflow_provider_heapbraze.triggers.currents import BrazeCurrentsTrigger
@@ -167,10 +169,11 @@ def test_a_missing_folder_is_no_empty_source(exporting):
 def test_a_server_that_fails_for_long_leaves_the_task_to_be_retried(exporting, monkeypatch):
     put(exporting, samples.TYPES[0])
     exporting.sandbox.faults(rates={"5xx-before": 1.0})
-    monkeypatch.setattr("airflow_provider_heapbraze.clients.transport.RetryPolicy.attempts", 2)
-    monkeypatch.setattr("airflow_provider_heapbraze.clients.clock.SystemClock.sleep", lambda *_: None)
-    with pytest.raises(AirflowException, match="the server failed"):
+    one_try = partial(_connection.open_transport, test=True)
+    monkeypatch.setattr("airflow_provider_heapbraze.hooks.heap.open_transport", one_try)
+    with pytest.raises(AirflowException, match="the server failed") as raised:
         operator(exporting).execute(context())
+    assert not isinstance(raised.value, AirflowFailException), "Airflow tries again"
     exporting.sandbox.faults()
     assert operator(exporting).execute(context())["sent"] == 2
 
