@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 MADE := $(VENV)/.made
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui venv lint types layers test clean
+.PHONY: help demo ui venv lint types layers test bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ layers: $(MADE)  ## imports point one way
 
 test: lint types layers  ## everything above, then all tests
 	$(BIN)/python -m pytest
+
+bench: $(MADE)  ## speed and memory, each beside what one would write otherwise
+	$(BIN)/python benchmarks/currents_throughput.py
 
 clean:  ## remove .venv, builds and caches
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

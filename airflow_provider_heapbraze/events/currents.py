@@ -87,16 +87,25 @@ def normal_type(name: object) -> str:
     return text.removeprefix("users.") if text.startswith(NO_USERS_PREFIX) else text
 
 
-def without_unions(value: Any) -> Any:
-    """Undo Avro's spelling of unions in JSON: ``{"string": "x"}`` is ``x``."""
-    if isinstance(value, dict):
-        if len(value) == 1:
-            ((name, inner),) = value.items()
-            if name in AVRO_TYPES:
-                return without_unions(inner)
-        return value
-    if isinstance(value, list):
-        return [without_unions(item) for item in value]
+def without_unions_of(record: Fields) -> Fields:
+    """Undo Avro's spelling of unions in JSON: ``{"string": "x"}`` is ``x``. Null fields are left out."""
+    plain: Fields = {}
+    for name, value in record.items():
+        if type(value) is dict and len(value) == 1:
+            (kind,) = value
+            if kind in AVRO_TYPES:
+                value = _without_unions(value[kind])  # noqa: PLW2901 - what the union holds
+        if value is not None:
+            plain[name] = value
+    return plain
+
+
+def _without_unions(value: Any) -> Any:
+    if type(value) is list:
+        return [_without_unions(item) for item in value]
+    if type(value) is dict and len(value) == 1:
+        (kind,) = value
+        return _without_unions(value[kind]) if kind in AVRO_TYPES else value
     return value
 
 
@@ -139,7 +148,7 @@ def _decoded(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        decoded = parse(value.encode(errors="surrogatepass"))
+        decoded = parse(value.encode())
     except ValueError:
         return value
     return decoded if isinstance(decoded, dict) else value
@@ -148,6 +157,7 @@ def _decoded(value: Any) -> Any:
 def parse(text: bytes) -> Any:
     """Parse JSON: quickly, and where that finds fault, as tolerantly as Python does (a lone surrogate, NaN).
 
+    :raises UnicodeDecodeError: it is no UTF-8.
     :raises ValueError: it is no JSON.
     """
     try:
@@ -155,6 +165,6 @@ def parse(text: bytes) -> Any:
     except (msgspec.DecodeError, RecursionError):
         pass
     try:
-        return json.loads(text)
+        return json.loads(text.decode())
     except RecursionError:
         raise ValueError("nested too deeply") from None

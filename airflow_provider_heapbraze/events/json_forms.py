@@ -11,7 +11,7 @@ from airflow_provider_heapbraze.events.currents import (
     from_http,
     from_record,
     parse,
-    without_unions,
+    without_unions_of,
 )
 from airflow_provider_heapbraze.events.errors import FileSetAsideError
 
@@ -26,6 +26,7 @@ CHUNK = 1 << 20
 # Braze sends no event over 900 KB, and about 100 of them together.
 LONGEST = 128 << 20
 SOME_FIELD_OF_EVERY_EVENT = frozenset({"id", "time", "event_type", "user_id", "external_user_id"})
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 BETWEEN_DOCUMENTS = " \t\r\n,[]\ufeff"
 
 
@@ -69,15 +70,15 @@ class Lines:
     def values(self) -> Iterator[Any]:
         """Give one value per line; or, where the first line alone is no JSON, values that span lines."""
         lines = self._lines()
-        first = next(lines, b"")
+        first = next(lines, b"").removeprefix(BYTE_ORDER_MARK)
         try:
-            yield parse(_text(first))
+            yield parse(first)
         except ValueError:
             yield from self._documents(first, lines)
             return
         for line in lines:
             try:
-                yield parse(_text(line))
+                yield parse(line)
             except UnicodeDecodeError:
                 self.reject("no UTF-8")
             except ValueError:
@@ -104,7 +105,7 @@ class Lines:
             *whole, rest = (rest + chunk).split(b"\n")
             for line in whole:
                 self._number += 1
-                if line.strip():
+                if line and not line.isspace():
                     yield line
             if len(rest) > LONGEST:
                 raise FileSetAsideError(
@@ -141,16 +142,6 @@ class Lines:
             raise FileSetAsideError(f"it is no JSON, or cut off, near line {self._number:,}")
 
 
-def _text(line: bytes) -> bytes:
-    """Return a line in UTF-8 without a byte order mark.
-
-    :raises UnicodeDecodeError: it is no UTF-8.
-    """
-    line = line.removeprefix(b"\xef\xbb\xbf")
-    line.decode()
-    return line
-
-
 def _events(value: Any) -> list[dict[str, Any]] | None:
     """Return the events in a value: a batch, a list, or one; None where it is nothing of Currents."""
     batch = value.get("events") if isinstance(value, dict) else value
@@ -165,4 +156,4 @@ def _one(event: dict[str, Any], event_type: str) -> CurrentsEvent:
     nested = isinstance(event.get("user"), dict) or isinstance(event.get("properties"), dict)
     if nested and "event_type" in event:
         return from_http(event)
-    return from_record({name: without_unions(value) for name, value in event.items()}, event_type)
+    return from_record(without_unions_of(event), event_type)

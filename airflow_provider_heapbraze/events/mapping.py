@@ -155,42 +155,38 @@ class EventMapping:
         self._sampled_below = int(selection.sample * 2**64)
         self._encoder = msgspec.json.Encoder()
         self._special = lru_cache(maxsize=4096)(self._treatments)
+        self._name_of = lru_cache(maxsize=4096)(self._type_name)
 
     def map(self, event: CurrentsEvent) -> HeapEvent | NotSent:
         """Map one event."""
         if not self._type_selected(event.type):
             return NotSent("filtered", "event")
         fields = event.fields
-        event_id = as_text(fields.get("id")).strip()
+        event_id = _text(fields.get("id"))
         seconds = epoch_seconds(fields.get("time"))
         identity = self._identity(fields)
         if identity and not self._is_sampled(identity):
             return NotSent("filtered", "sample")
         properties = self._properties(event)
-        problem = _problem(event.type, event_id, seconds, identity)
-        payload: dict[str, Any] = {
-            "event": self._name(event),
-            "identity": identity,
-            "timestamp": _timestamp(seconds[0]) if seconds else None,
-            "idempotency_key": event_id if len(event_id) >= FEWEST_KEY else f"currents-{event_id}",
-            "properties": properties.values,
-        }
-        if problem or seconds is None:
-            outcome = "anonymous" if problem == "anonymous" else "rejected"
-            return NotSent(outcome, problem, self._encode(payload))
-        return HeapEvent(
-            identity=identity,
-            id=event_id,
-            hour=int(seconds[0]) // HOUR,
-            cuts=properties.cuts,
-            body=self._encode(payload),
-            finer_time=seconds[1],
+        body = self._encode(
+            {
+                "event": self._name(event),
+                "identity": identity,
+                "timestamp": _timestamp(seconds[0]) if seconds else None,
+                "idempotency_key": event_id if len(event_id) >= FEWEST_KEY else f"currents-{event_id}",
+                "properties": properties.values,
+            }
         )
+        problem = _problem(event.type, event_id, seconds, identity)
+        if problem or seconds is None:
+            return NotSent("anonymous" if problem == "anonymous" else "rejected", problem, body)
+        hour = int(seconds[0]) // HOUR
+        return HeapEvent(identity, event_id, hour, properties.cuts, body, seconds[1])
 
     def _identity(self, fields: dict[str, Any]) -> str:
-        identity = as_text(fields.get(self._rules.identity_field)).strip()
+        identity = _text(fields.get(self._rules.identity_field))
         if not identity and self._rules.anonymous == "braze_id":
-            identity = as_text(fields.get(BRAZE_ID)).strip()
+            identity = _text(fields.get(BRAZE_ID))
         return identity
 
     def _is_sampled(self, identity: str) -> bool:
@@ -200,9 +196,14 @@ class EventMapping:
         return int.from_bytes(digest, "big") < self._sampled_below
 
     def _name(self, event: CurrentsEvent) -> str:
-        names = self._rules.event_names
-        own = as_text(event.fields.get("name")).strip() if event.type == CUSTOM_EVENT else ""
-        name = names.get(own) or names.get(event.type) or own or readable_name(event.type)
+        if event.type != CUSTOM_EVENT:
+            return self._name_of(event.type)
+        names, own = self._rules.event_names, _text(event.fields.get("name"))
+        name = names.get(own) or names.get(CUSTOM_EVENT) or own or readable_name(CUSTOM_EVENT)
+        return cut(f"{self._rules.event_prefix}{name}")
+
+    def _type_name(self, event_type: str) -> str:
+        name = self._rules.event_names.get(event_type) or readable_name(event_type)
         return cut(f"{self._rules.event_prefix}{name}")
 
     def _properties(self, event: CurrentsEvent) -> Properties:
@@ -246,6 +247,11 @@ class EventMapping:
         except (UnicodeEncodeError, msgspec.MsgspecError):
             # A text cut in the middle of a character, as some clients do, has half of it left.
             return self._encoder.encode(_whole_characters(payload))
+
+
+def _text(value: Any) -> str:
+    """Return a value as text, without blanks around it."""
+    return (value if type(value) is str else as_text(value)).strip()
 
 
 def _problem(event_type: str, event_id: str, seconds: tuple[float, bool] | None, identity: str) -> str:
