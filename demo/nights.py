@@ -1,4 +1,4 @@
-"""Two nights of the cohort DAG against a local Braze: ``make demo``."""
+"""Two nights of the cohort DAG and an hour of the events DAG, against a local stand-in: ``make demo``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import world
 
+from airflow_provider_heapbraze.events.report import as_table as events_as_table
 from airflow_provider_heapbraze.membership.report import as_table
 from airflow_provider_heapbraze.sandbox.client import Sandbox
 
@@ -33,9 +34,15 @@ def main() -> int:
             world.write_segment(numbers)
             print(f"\n{title}", flush=True)
             _airflow(environment, "dags", "test", world.DAG_ID, date)
-            _show(_newest_report())
+            _show(_newest("targets"))
             if not _braze_agrees(sandbox, numbers):
                 return 1
+        expected = world.write_events()
+        print("\nAn hour of Braze's events: each goes to Heap once", flush=True)
+        _airflow(environment, "dags", "test", world.EVENTS_DAG_ID, "2026-11-24T10:00:00")
+        _show_events(_newest("sources"))
+        if not _heap_agrees(sandbox, expected):
+            return 1
     print(f"\nEvery run's report and plan: {world.LEDGER}")
     print("See it in Airflow's UI:      make ui")
     return 0
@@ -54,8 +61,8 @@ def _airflow(environment: dict[str, str], *command: str) -> None:
         raise SystemExit(f"`airflow {' '.join(command)}` failed. Its log is {log}.")
 
 
-def _newest_report() -> dict[str, Any]:
-    reports = sorted(world.LEDGER.glob("targets/*/reports/*.json"))
+def _newest(kind: str) -> dict[str, Any]:
+    reports = sorted(world.LEDGER.glob(f"{kind}/*/reports/*.json"))
     if not reports:
         raise SystemExit(f"The DAG left no report. Its log is {world.HOME / 'airflow.log'}.")
     report: dict[str, Any] = json.loads(reports[-1].read_text())
@@ -67,6 +74,21 @@ def _show(report: dict[str, Any]) -> None:
         print(f"  {line}")
     requests = report["requests"]
     print(f"  in {requests['requests']:,} requests and {report['seconds']:.1f} s, {requests['waits']} waits")
+
+
+def _show_events(report: dict[str, Any]) -> None:
+    for line in events_as_table(report).splitlines():
+        print(f"  {line}")
+    print(f"  in {report['requests']['requests']:,} requests and {report['seconds']:.1f} s")
+
+
+def _heap_agrees(sandbox: Sandbox, expected: int) -> bool:
+    held, sends = sandbox.state()["heap"]["events"], sandbox.heap_sends()
+    if held == expected and set(sends) == {1}:
+        print(f"  Heap holds {held:,} events: exactly those of people whom it can know, each sent once.")
+        return True
+    print(f"  Heap differs: it holds {held:,} events of {expected:,}; sent by number of times: {sends}.")
+    return False
 
 
 def _braze_agrees(sandbox: Sandbox, numbers: Iterable[int]) -> bool:

@@ -17,6 +17,7 @@ def main() -> int:
     shutil.rmtree(world.HOME, ignore_errors=True)
     world.HOME.mkdir()
     world.write_segment(world.tonight())
+    world.write_events()
     with world.local_braze() as sandbox:
         environment = {
             **world.environment(sandbox),
@@ -31,6 +32,7 @@ def main() -> int:
         subprocess.run(
             ["airflow", "pools", "set", "braze", "1", "Braze imports"], env=environment, check=True
         )
+        subprocess.run(["airflow", "pools", "set", "heap", "2", "Heap exports"], env=environment, check=True)
         _import_connections(environment, sandbox)
         print("\nAirflow's UI: http://localhost:8080 (no login; Ctrl-C ends it)\n", flush=True)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import socket
@@ -21,9 +22,11 @@ from airflow_provider_heapbraze.sandbox.client import Sandbox
 PROJECT = Path(__file__).resolve().parent.parent
 HOME = PROJECT / ".demo"
 SEGMENT = HOME / "trial_power_users.csv"
+CURRENTS = HOME / "currents"
 LEDGER = HOME / "ledger"
 COHORT_ID = "heap-trial-power-users"
 DAG_ID = "heap_cohorts_to_braze"
+EVENTS_DAG_ID = "braze_currents_to_heap"
 
 # Braze knows people by number: the first by external id, the next by alias only, the last by device only.
 EXTERNAL_IDS, ALIASES, DEVICES = range(45_000), range(45_000, 48_000), range(48_000, 50_000)
@@ -73,6 +76,21 @@ def write_segment(numbers: Iterable[int]) -> None:
         rows.writerows(ODD_ROWS)
 
 
+def write_events() -> int:
+    """Write an hour of Braze's events as Currents leaves them in storage; return how many Heap must get.
+
+    One in fifty comes twice, as Currents may do, and one in forty is of somebody without an external id.
+    """
+    folder = CURRENTS / "event_type=users.messages.email.Open" / "date=2026-11-24-10"
+    folder.mkdir(parents=True, exist_ok=True)
+    events = [_email_open(number) for number in range(4_000)]
+    batches = [events[start : start + 100] for start in range(0, len(events), 100)]
+    batches.append(events[::50])
+    with gzip.open(folder / "part-0.json.gz", "wt") as file:
+        file.writelines(json.dumps({"events": batch}) + "\n" for batch in batches)
+    return sum("external_user_id" in event["user"] for event in events)
+
+
 def expected_in_braze(numbers: Iterable[int]) -> set[str]:
     """Return whom the cohort must hold: the segment's people whom Braze knows, under the names it shows."""
     return {_shown_in_braze(number) for number in numbers if number not in STRANGERS}
@@ -94,6 +112,7 @@ def environment(sandbox: Sandbox) -> dict[str, str]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__HEAPBRAZE__LEDGER": LEDGER.as_uri(),
         "HEAP_COHORTS_FILE": str(cohorts),
+        "BRAZE_CURRENTS_SOURCE": CURRENTS.as_uri(),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
 
@@ -135,6 +154,19 @@ def _wait_until_up(sandbox: Sandbox, process: subprocess.Popen[bytes]) -> None:
         else:
             return
     raise SystemExit(f"The sandbox did not start at {sandbox.url}. Its log is {HOME / 'sandbox.log'}.")
+
+
+def _email_open(number: int) -> dict[str, Any]:
+    user = {"user_id": f"{number:024x}", "timezone": "Europe/Berlin"}
+    if number % 40:
+        user["external_user_id"] = f"user-{number % 1_500}"
+    return {
+        "event_type": "users.messages.email.Open",
+        "id": f"demo-event-{number:06}",
+        "time": 1_795_514_400 + number % 3_600,
+        "user": user,
+        "properties": {"email_address": f"{number}@example.com", "campaign_name": "Welcome", "is_amp": False},
+    }
 
 
 def _row(number: int) -> list[str]:
