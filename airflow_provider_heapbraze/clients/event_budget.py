@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+import stat
 import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -48,6 +49,16 @@ class EventLimits(NamedTuple):
     events: int = 15_000
     events_per_identity: int = 1_000
     period: float = 60.0
+
+
+class Ticket(NamedTuple):
+    """Room that one request has.
+
+    :param taken_at: on the budget's clock; the room is good for a request that goes soon after.
+    """
+
+    number: int
+    taken_at: float
 
 
 class Room:
@@ -90,7 +101,8 @@ class EventBudget:
         self._app = app.encode()
         self._clock = clock
         self._lock = threading.Lock()
-        self._database = _open(_file(folder, self._app) if folder else ":memory:")
+        self._place = str(_file(folder, self._app)) if folder else ":memory:"
+        self._database = _open(self._place)
 
     def close(self) -> None:
         """Close the file; what it holds stays for others."""
@@ -101,35 +113,41 @@ class EventBudget:
         text = identity.encode(errors="surrogatepass")
         return hashlib.blake2b(text, key=self._app[:64], digest_size=12).digest()
 
+    def now(self) -> float:
+        """Return seconds on the clock that is used here."""
+        return self._clock.monotonic()
+
     @contextmanager
     def turn(self) -> Iterator[Turn]:
-        """Look how much room there is, and take some of it, while nobody else does."""
-        with self._lock, self._database:
-            self._database.execute("BEGIN IMMEDIATE")
+        """Look how much room there is, and take some of it, while nobody else does.
+
+        :raises ConfigurationError: the shared file is damaged.
+        """
+        with self._transaction():
             now = self._clock.monotonic()
             self._release(now)
             rows = self._database.execute("SELECT identity, sum(events) FROM sent GROUP BY identity")
             first = self._database.execute("SELECT min(until) FROM sent").fetchone()[0]
             used: dict[bytes, int] = dict(rows.fetchall())
             seconds = 0.0 if first is None else max(0.0, first - now)
-            yield Turn(self._database, Room(self.limits, used, seconds), self._until(now))
+            yield Turn(self._database, Room(self.limits, used, seconds), now, self._until(now))
 
-    def answered(self, ticket: int) -> None:
+    def answered(self, ticket: Ticket) -> None:
         """Note that a request has its answer, or surely gets none: how long its events count is known now."""
         until = self._clock.monotonic() + self.limits.period * SLACK
-        with self._lock, self._database:
+        with self._transaction():
             self._database.execute(
-                "UPDATE sent SET until = ?, answered = 1 WHERE ticket = ?", (until, ticket)
+                "UPDATE sent SET until = ?, answered = 1 WHERE ticket = ?", (until, ticket.number)
             )
 
-    def take_again(self, events: Mapping[bytes, int], interrupted: Callable[[], bool] = never) -> int:
+    def take_again(self, events: Mapping[bytes, int], interrupted: Callable[[], bool] = never) -> Ticket:
         """Take room for a request that is sent again, and wait for it: Heap may have counted the first.
 
         :param events: number of events by :meth:`identity`.
         :returns: the new ticket.
         :raises InterruptedCallError: ``interrupted`` said so.
         """
-        taken: list[int] = []
+        taken: list[Ticket] = []
 
         def seconds_left() -> float:
             with self.turn() as turn:
@@ -147,6 +165,15 @@ class EventBudget:
     def seconds_for(self, events: int) -> float:
         """Estimate how many seconds so many events of many identities take."""
         return events * self.limits.period / self.limits.events
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            with self._lock, self._database:
+                self._database.execute("BEGIN IMMEDIATE")
+                yield
+        except sqlite3.DatabaseError as error:
+            raise _unusable(self._place, error) from None
 
     def _until(self, now: float) -> float:
         return now + self.limits.period * SLACK + LONGEST_REQUEST
@@ -169,22 +196,23 @@ class Turn:
     :param room: what there is.
     """
 
-    def __init__(self, database: sqlite3.Connection, room: Room, until: float) -> None:
+    def __init__(self, database: sqlite3.Connection, room: Room, now: float, until: float) -> None:
         self.room = room
         self._database = database
+        self._now = now
         self._until = until
 
-    def take(self, events: Mapping[bytes, int]) -> int:
+    def take(self, events: Mapping[bytes, int]) -> Ticket:
         """Take room for one request.
 
         :param events: number of events by :meth:`EventBudget.identity`.
-        :returns: a ticket, for :meth:`EventBudget.answered`.
+        :returns: for :meth:`EventBudget.answered`.
         """
-        ticket = int.from_bytes(os.urandom(7), "big")
-        self._database.executemany(
-            "INSERT INTO sent VALUES (?, ?, 0, ?, ?, ?)",
-            ((ticket, os.getpid(), identity, count, self._until) for identity, count in events.items()),
-        )
+        ticket = Ticket(int.from_bytes(os.urandom(7), "big"), self._now)
+        rows = [
+            (ticket.number, os.getpid(), identity, count, self._until) for identity, count in events.items()
+        ]
+        self._database.executemany("INSERT INTO sent VALUES (?, ?, 0, ?, ?, ?)", rows)
         return ticket
 
 
@@ -194,12 +222,15 @@ def shared_folder() -> Path:
     :raises ConfigurationError: somebody else made it.
     """
     folder = Path(tempfile.gettempdir()) / f"heapbraze-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    there = folder.lstat()
+    if not stat.S_ISDIR(there.st_mode) or there.st_uid != os.getuid():
         raise ConfigurationError(
-            f"{folder} belongs to somebody else, who could read or change how much is sent. Nothing was "
-            "sent. Remove it, or give the task a TMPDIR of its own."
+            f"{folder} belongs to somebody else, or is no folder: how much is sent could be changed there. "
+            "Nothing was sent. Remove it, or give the task a TMPDIR of its own."
         )
+    folder.chmod(0o700)
     return folder
 
 
@@ -207,19 +238,22 @@ def _file(folder: Path, app: bytes) -> Path:
     return folder / f"events-{hashlib.blake2b(app, digest_size=8).hexdigest()}.sqlite"
 
 
-def _open(file: Path | str) -> sqlite3.Connection:
-    database = sqlite3.connect(file, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False)
+def _open(place: str) -> sqlite3.Connection:
+    database = sqlite3.connect(place, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False)
     try:
-        database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = OFF")  # after a power cut nobody has sent anything for a while
         database.execute(TABLE)
     except sqlite3.DatabaseError as error:
         database.close()
-        raise ConfigurationError(
-            f"The shared budget {file} cannot be used ({type(error).__name__}). Nothing was sent. Remove it; "
-            "it only holds what was sent in the last minute."
-        ) from None
+        raise _unusable(place, error) from None
     return database
+
+
+def _unusable(place: str, error: sqlite3.DatabaseError) -> ConfigurationError:
+    return ConfigurationError(
+        f"The shared budget {place} cannot be used ({type(error).__name__}). Nothing was sent. Remove it; it "
+        "only holds what was sent in the last minute."
+    )
 
 
 def _is_alive(process: int) -> bool:

@@ -25,6 +25,7 @@ MAGIC = b"Obj\x01"
 # Braze: Currents in storage: the type stands in the schema's name behind this, and personal fields say so.
 TYPE_FOLLOWS = ".inner."
 PERSONAL_MARK = "[PII]"
+CODECS = ("null", "deflate", "snappy", "bzip2", "xz")
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,13 @@ def read_avro(file: IO[bytes], event_type: str, done: BitMap) -> EventReader:
                             record[name] = short_float(record[name])
                     yield row, from_record(record, named, facts.personal)
                 row += 1
-    except (FileSetAsideError, MemoryError):
+    except FileSetAsideError as error:
+        error.rows = row
         raise
-    except Exception as error:  # noqa: BLE001 - fastavro and its codecs raise many kinds
+    except Exception as error:
+        # fastavro and its codecs raise many kinds; a wrong length may ask for all the memory there is.
+        if isinstance(error, OSError) and error.errno:
+            raise  # the disk's fault, not the file's
         kind = type(error).__name__
         raise FileSetAsideError(f"it is cut off or damaged after {row:,} events ({kind})", rows=row) from None
     return row
@@ -80,16 +85,28 @@ def _open(file: IO[bytes]) -> tuple[fastavro.block_reader, RecordFacts]:
     try:
         blocks = fastavro.block_reader(file)
         schema = json.loads(blocks.metadata["avro.schema"])
-    except Exception as error:  # noqa: BLE001 - as above
+        codec = str(blocks.metadata.get("avro.codec", "null"))
+    except FileSetAsideError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise  # as above
         kind = type(error).__name__
         raise FileSetAsideError(f"it is cut off or damaged: its header cannot be read ({kind})") from None
+    if codec not in CODECS:
+        raise FileSetAsideError(
+            f"its Avro codec is {codec[:20]!r}, which is not read here; {', '.join(CODECS)} are"
+        )
     return blocks, record_facts(schema)
 
 
 def _records(block: Any, fields: list[Field] | None) -> Iterator[Fields]:
-    if fields is None:
-        return cast("Iterator[Fields]", iter(block))
-    return read_flat(fields, block.bytes_.read(), block.num_records)
+    if fields is not None:
+        yield from read_flat(fields, block.bytes_.read(), block.num_records)
+        return
+    yield from cast("Iterator[Fields]", block)
+    if block.bytes_.read(1):
+        raise ValueError("the block does not end with its last record")
 
 
 def record_facts(schema: Any) -> RecordFacts:

@@ -31,25 +31,32 @@ class Checkpoint:
     """
 
     def __init__(self, ledger: SourceLedger, *, window: int) -> None:
+        self._ledger = ledger
+        self._window = window
+        self._load()
+
+    def _load(self) -> None:
         self.counts: Counter[str] = Counter()
         self.records_since_commit = 0
-        self._ledger = ledger
         self._run_id = ""
         self._records = 0
         self._files: dict[int, FileState] = {}
         self._done: Keys[int] = array("q")
         self._newly_done: set[int] = set()
         self._counts_by_run: dict[str, Counter[str]] = {}
-        entries = ledger.entries()
+        entries = self._ledger.entries()
         self._number = entries[-1].number if entries else 0
         last_commit = entries[0] if entries and isinstance(entries[0], Commit) else None
         self._last_commit = last_commit
         ids = last_commit.ids if last_commit else {}
-        self.seen = SeenIds(ids, ledger.read_keys, window=window, present=int(time.time()) // HOUR)
+        present = int(time.time()) // HOUR
+        self.seen = SeenIds(ids, self._ledger.read_keys, window=self._window, present=present)
         if last_commit:
-            self._load(last_commit)
+            self._load_commit(last_commit)
         runs = {entry.number: entry.run_id for entry in entries}
-        for number, progress in ledger.progress_since(min(runs, default=0)):
+        for number, progress in self._ledger.progress_since(min(runs, default=0)):
+            if number not in runs:
+                raise self._ledger.damaged(f"entry {number} of the log is missing")
             self._add(progress, runs[number])
 
     def state(self, file: SourceFile) -> FileState | None:
@@ -68,8 +75,10 @@ class Checkpoint:
 
         :raises PlaceLostError: another run took it at the same moment.
         """
-        self._ledger.claim(self._number + 1, run_id)
-        self._begin_entry(run_id)
+        number = self._number + 1
+        self._ledger.claim(number, run_id)
+        self._load()  # whoever had the source may have gone on until this moment
+        self._number, self._run_id = number, run_id
         self.counts = self._counts_by_run.get(run_id, Counter())
 
     def check(self) -> None:
@@ -141,7 +150,7 @@ class Checkpoint:
         self._records = 0
         self._run_id = run_id
 
-    def _load(self, commit: Commit) -> None:
+    def _load_commit(self, commit: Commit) -> None:
         self._done = self._ledger.read_keys(commit.done)
         self._files = {state.key: state for state in self._ledger.read_state(commit.state)}
         if not commit.report:  # the run goes on

@@ -7,9 +7,9 @@ have ``user`` and ``properties`` in them. Both become one flat set of fields und
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Generator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,6 +34,8 @@ NO_USERS_PREFIX = ("users.agentconsole.", "users.contentoptimizer.")
 # A number from here on is in milliseconds, microseconds, nanoseconds: in seconds it would be after year 5138.
 FIRST_MILLISECONDS = 100_000_000_000
 UNIT = 1000
+DEEPEST = 32
+FIRST_IMPOSSIBLE = FIRST_MILLISECONDS * UNIT**3  # even in nanoseconds
 
 
 @dataclass(slots=True)
@@ -66,8 +68,18 @@ def from_record(record: Fields, event_type: str, personal: frozenset[str] = NOT_
     return CurrentsEvent(normal_type(named or event_type), record, personal)
 
 
-def from_http(event: Mapping[str, Any]) -> CurrentsEvent:
-    """Take a Custom HTTP event."""
+def is_http(event: Mapping[str, Any]) -> bool:
+    """Tell whether an event is of the Custom HTTP form; a flat one may have ``properties``, too: a text."""
+    properties = event.get("properties")
+    nested = isinstance(properties, dict) and not (len(properties) == 1 and AVRO_TYPES & properties.keys())
+    return isinstance(event.get("user"), dict) or (nested and "event_type" in event)
+
+
+def from_http(event: Mapping[str, Any], event_type: str = "") -> CurrentsEvent:
+    """Take a Custom HTTP event.
+
+    :param event_type: as the path says it, where the event does not.
+    """
     fields: Fields = {}
     for part in (event.get("properties"), event.get("user")):
         if isinstance(part, dict):
@@ -78,7 +90,7 @@ def from_http(event: Mapping[str, Any]) -> CurrentsEvent:
     for name, storage_name in STORAGE_NAMES.items():
         if name in fields:
             fields[storage_name] = fields.pop(name)
-    return from_record(fields, str(event.get("event_type") or ""))
+    return from_record(fields, str(event.get("event_type") or event_type))
 
 
 def normal_type(name: object) -> str:
@@ -100,12 +112,12 @@ def without_unions_of(record: Fields) -> Fields:
     return plain
 
 
-def _without_unions(value: Any) -> Any:
-    if type(value) is list:
-        return [_without_unions(item) for item in value]
-    if type(value) is dict and len(value) == 1:
+def _without_unions(value: Any, depth: int = 0) -> Any:
+    if type(value) is list and depth < DEEPEST:
+        return [_without_unions(item, depth + 1) for item in value]
+    if type(value) is dict and len(value) == 1 and depth < DEEPEST:
         (kind,) = value
-        return _without_unions(value[kind]) if kind in AVRO_TYPES else value
+        return _without_unions(value[kind], depth + 1) if kind in AVRO_TYPES else value
     return value
 
 
@@ -122,9 +134,11 @@ def epoch_seconds(value: Any) -> tuple[float, bool] | None:
     """
     if isinstance(value, str):
         value = _number(value)
+    elif isinstance(value, datetime):  # Avro's own kind of time
+        value = (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    if not value > 0 or not math.isfinite(value):
+    if not 0 < value < FIRST_IMPOSSIBLE:
         return None
     finer = False
     while value >= FIRST_MILLISECONDS:

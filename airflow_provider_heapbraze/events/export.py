@@ -264,15 +264,19 @@ class Export:
         with self._budget.turn() as turn:
             batch, turned_away = self._outbox.take(turn.room, EVENTS_PER_REQUEST)
             self._seconds_to_room = turn.room.seconds
-            ticket = turn.take(Counter(waiting.identity for waiting in batch)) if batch else 0
+            ticket = turn.take(Counter(waiting.identity for waiting in batch)) if batch else None
         for waiting in turned_away:
             self._let_go(waiting)
-        if not batch:
+        if ticket is None:
             return False
         for waiting in batch:
             waiting.state.doubtful.add(waiting.row)
             self._progress.of(waiting.state).sending.add(waiting.row)
-        self._record()
+        try:
+            self._record()
+        except BaseException:
+            self._budget.answered(ticket)  # it does not go: nobody has to wait for its room
+            raise
         self._sender.send(batch, ticket)
         return True
 

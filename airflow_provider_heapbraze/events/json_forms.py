@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from itertools import chain
+from itertools import chain, islice
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze.events.currents import (
     CurrentsEvent,
     from_http,
     from_record,
+    is_http,
     parse,
     without_unions_of,
 )
 from airflow_provider_heapbraze.events.errors import FileSetAsideError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from pyroaring import BitMap
 
@@ -27,7 +28,8 @@ CHUNK = 1 << 20
 LONGEST = 128 << 20
 SOME_FIELD_OF_EVERY_EVENT = frozenset({"id", "time", "event_type", "user_id", "external_user_id"})
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-BETWEEN_DOCUMENTS = " \t\r\n,[]\ufeff"
+OPEN_ENDS = (b"[", b"{", b",")
+BETWEEN_DOCUMENTS = " \t\r\n,[]"
 
 
 def read_json(file: IO[bytes], event_type: str, done: BitMap) -> EventReader:
@@ -68,21 +70,12 @@ class Lines:
         self._first_reason = ""
 
     def values(self) -> Iterator[Any]:
-        """Give one value per line; or, where the first line alone is no JSON, values that span lines."""
+        """Give one value per line; or, where neither of the first two is one, values that span lines."""
         lines = self._lines()
-        first = next(lines, b"").removeprefix(BYTE_ORDER_MARK)
-        try:
-            yield parse(first)
-        except ValueError:
-            yield from self._documents(first, lines)
-            return
-        for line in lines:
-            try:
-                yield parse(line)
-            except UnicodeDecodeError:
-                self.reject("no UTF-8")
-            except ValueError:
-                self.reject("no JSON")
+        begin = [*islice(lines, 2)]
+        whole = chain(begin, lines)
+        spanning = all(not _is_json(line) for _, line in begin) or begin[0][1].rstrip().endswith(OPEN_ENDS)
+        yield from self._spanning(whole) if spanning else self._one_each(whole)
 
     def reject(self, reason: str) -> None:
         """Note that the present line holds no event."""
@@ -98,48 +91,82 @@ class Lines:
             more = f", and {self._rejected - 1:,} more" if self._rejected > 1 else ""
             raise FileSetAsideError(f"{self._first_reason}{more}; the other lines were read")
 
-    def _lines(self) -> Iterator[bytes]:
-        """Give the lines that are not blank."""
-        rest = b""
+    def _lines(self) -> Iterator[tuple[int, bytes]]:
+        """Give the lines that are not blank, with their numbers."""
+        rest, number = b"", 0
         for chunk in self._chunks:
             *whole, rest = (rest + chunk).split(b"\n")
             for line in whole:
-                self._number += 1
+                number += 1
                 if line and not line.isspace():
-                    yield line
+                    yield number, line.removeprefix(BYTE_ORDER_MARK)
             if len(rest) > LONGEST:
                 raise FileSetAsideError(
-                    f"line {self._number + 1:,} is longer than {LONGEST >> 20} MiB: no event and no batch of "
+                    f"line {number + 1:,} is longer than {LONGEST >> 20} MiB: no event and no batch of "
                     "Braze is"
                 )
-        if rest.strip():
-            self._number += 1
-            yield rest
+        if rest and not rest.isspace():
+            yield number + 1, rest.removeprefix(BYTE_ORDER_MARK)
 
-    def _documents(self, first: bytes, lines: Iterator[bytes]) -> Iterator[Any]:
-        """Give values that span lines, one after another, or as the items of one list."""
-        decoder = json.JSONDecoder()
-        text, fresh = "", ""
-        for line in chain([first], lines):
+    def _one_each(self, lines: Iterable[tuple[int, bytes]]) -> Iterator[Any]:
+        for self._number, line in lines:
             try:
-                fresh += line.decode() + "\n"
+                yield parse(line)
+            except UnicodeDecodeError:
+                self.reject("no UTF-8")
+            except ValueError:
+                self.reject("no JSON")
+
+    def _spanning(self, lines: Iterable[tuple[int, bytes]]) -> Iterator[Any]:
+        """Give values that span lines, one after another, or as the items of one list."""
+        text, tried = "", 0
+        for self._number, line in lines:
+            try:
+                text += line.decode() + "\n"
             except UnicodeDecodeError:
                 raise FileSetAsideError(f"line {self._number:,} is no UTF-8") from None
-            # Only a closing bracket ends a value; trying after each line would cost the square of the size.
-            if not fresh.rstrip(BETWEEN_DOCUMENTS).endswith("}"):
-                continue
-            text, fresh = text + fresh, ""
-            while text := text.lstrip(BETWEEN_DOCUMENTS):
-                try:
-                    value, end = decoder.raw_decode(text)
-                except (ValueError, RecursionError):
-                    break
-                yield value
-                text = text[end:]
+            # Only a bracket ends a value; and to try at each of them would cost the square of its size.
+            may_end = line.rstrip(b" \t\r,]").endswith(b"}") and len(text) > tried + tried // 2
+            if may_end or not tried:
+                text = yield from self._values_in(text)
+                tried = len(text)
             if len(text) > LONGEST:
                 raise FileSetAsideError(f"a value before line {self._number:,} does not end")
-        if (text + fresh).strip(BETWEEN_DOCUMENTS):
-            raise FileSetAsideError(f"it is no JSON, or cut off, near line {self._number:,}")
+        text = yield from self._values_in(text)
+        if text.strip(BETWEEN_DOCUMENTS):
+            raise self._no_json()
+
+    def _no_json(self) -> FileSetAsideError:
+        return FileSetAsideError(f"it is no JSON, or cut off, near line {self._number:,}")
+
+    def _values_in(self, text: str) -> Generator[Any, None, str]:
+        """Give the whole values at the beginning of a text; return what is left of it."""
+        decoder = json.JSONDecoder()
+        position = 0
+        while True:
+            while position < len(text) and text[position] in BETWEEN_DOCUMENTS:
+                position += 1
+            try:
+                value, position = decoder.raw_decode(text, position)
+            except RecursionError:
+                raise FileSetAsideError(
+                    f"a value before line {self._number:,} is nested too deeply"
+                ) from None
+            except json.JSONDecodeError as error:
+                rest = text[position:]
+                more_may_follow = error.msg.startswith("Unterminated") or not text[error.pos :].strip()
+                if rest and not more_may_follow:
+                    raise self._no_json() from None
+                return rest
+            yield value
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        parse(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _events(value: Any) -> list[dict[str, Any]] | None:
@@ -153,7 +180,6 @@ def _events(value: Any) -> list[dict[str, Any]] | None:
 
 
 def _one(event: dict[str, Any], event_type: str) -> CurrentsEvent:
-    nested = isinstance(event.get("user"), dict) or isinstance(event.get("properties"), dict)
-    if nested and "event_type" in event:
-        return from_http(event)
+    if is_http(event):
+        return from_http(event, event_type)
     return from_record(without_unions_of(event), event_type)

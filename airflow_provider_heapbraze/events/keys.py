@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 Keys = array  # of type "q", rising
 
 
+class DamagedKeysError(OSError):
+    """A file does not hold what was written."""
+
+
 def contains(keys: Keys[int], key: int) -> bool:
     """Tell whether a number is among sorted ones."""
     place = bisect_left(keys, key)
@@ -45,6 +49,7 @@ def write_keys(path: Path, keys: Keys[int]) -> None:
             use_dictionary=False,
             compression="none",
             column_encoding={"key": "DELTA_BINARY_PACKED"},
+            write_page_checksum=True,
         )
         storage.write_whole(path, file)
 
@@ -52,17 +57,20 @@ def write_keys(path: Path, keys: Keys[int]) -> None:
 def read_keys(path: Path) -> Keys[int]:
     """Read what :func:`write_keys` wrote.
 
-    :raises OSError: it is missing or damaged.
+    :raises DamagedKeysError: it does not hold what was written.
+    :raises OSError: it is missing, or cannot be read now.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     keys: Keys[int] = array("q")
     with storage.local_copy(path) as file:
-        try:
-            chunks = pq.read_table(file).column("key").chunks
-        except (pa.ArrowException, KeyError) as error:
-            raise OSError(f"{path.name} is damaged ({type(error).__name__})") from None
+        whole = file.read_bytes()
+    try:
+        table = pq.read_table(pa.BufferReader(whole), page_checksum_verification=True)
+        chunks = table.column("key").cast(pa.int64()).chunks
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise DamagedKeysError(f"{path.name} is damaged ({type(error).__name__})") from None
     for chunk in chunks:
         values = chunk.buffers()[1]
         if values is not None:

@@ -41,5 +41,5 @@ def readable_name(event_type: str) -> str:
 
 def _words(part: str) -> str:
     """Take a CamelCase name apart; what is all lower case gets a capital."""
-    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+|[^A-Za-z0-9]+", part) or [part]
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+|[^A-Za-z0-9_]+", part) or [part]
     return " ".join(word[:1].upper() + word[1:] for word in words)

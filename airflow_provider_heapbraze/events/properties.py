@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import date, datetime, time
 from typing import Any
@@ -15,6 +16,7 @@ SURELY_SHORT = MOST_UNITS // 2
 FIRST_IMPRECISE = 2**53
 DEEPEST = 32
 BETWEEN_ITEMS = "||"
+TOO_DEEP = "(nested too deeply)"
 
 Value = int | float | str
 
@@ -83,7 +85,7 @@ def _plain(value: Any) -> Value | None:
     if isinstance(value, (bool, int, float)):
         return _number(value)
     if isinstance(value, (list, tuple)):
-        return BETWEEN_ITEMS.join(as_text(item) for item in value if item is not None)
+        return _joined(value)
     if isinstance(value, dict):
         return _json(value)
     if isinstance(value, (bytes, bytearray)):
@@ -104,5 +106,24 @@ def _spelt_out(value: Any) -> str:
     return value.isoformat() if isinstance(value, (datetime, date, time)) else str(value)
 
 
+def _joined(items: list[Any] | tuple[Any, ...], depth: int = 0) -> str:
+    return BETWEEN_ITEMS.join(_item(item, depth) for item in items if item is not None)
+
+
+def _item(value: Any, depth: int) -> str:
+    if isinstance(value, (list, tuple)) and depth < DEEPEST:
+        return _joined(value, depth + 1)
+    return _json(value) if isinstance(value, (list, tuple, dict)) else as_text(value)
+
+
 def _json(value: Any) -> str:
-    return msgspec.json.encode(value, enc_hook=str).decode()
+    try:
+        return msgspec.json.encode(value, enc_hook=str).decode()
+    except (UnicodeEncodeError, msgspec.MsgspecError, TypeError):
+        pass
+    except RecursionError:
+        return TOO_DEEP
+    try:
+        return json.dumps(value, default=str)  # takes half a character, as some clients leave it
+    except (RecursionError, TypeError):
+        return TOO_DEEP

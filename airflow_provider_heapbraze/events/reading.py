@@ -62,9 +62,13 @@ class _Raw(io.RawIOBase):
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
+        self._position = 0
 
     def readable(self) -> bool:
         return True
+
+    def tell(self) -> int:
+        return self._position
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         try:
@@ -74,6 +78,7 @@ class _Raw(io.RawIOBase):
                 raise  # the disk's fault, not the file's
             raise FileSetAsideError("its compressed content is cut off or damaged") from None
         buffer[: len(data)] = data
+        self._position += len(data)
         return len(data)
 
 

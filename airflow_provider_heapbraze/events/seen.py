@@ -45,7 +45,7 @@ class SeenIds:
         self._read = read
         self._window = window
         self._latest = present + EARLY_HOURS
-        self._newest = max(files, default=0)
+        self._newest = max((hour for hour in files if hour <= self._latest), default=0)
         self._loaded: OrderedDict[int, Keys[int]] = OrderedDict()
         self._fresh: dict[int, set[int]] = {}
 
@@ -58,7 +58,7 @@ class SeenIds:
         """Note an event that Heap has."""
         if hour <= self._latest:
             self._newest = max(self._newest, hour)
-            self._fresh.setdefault(hour, set()).add(key)
+        self._fresh.setdefault(hour, set()).add(key)
 
     def save(self, write: Callable[[Keys[int]], str]) -> None:
         """Write the hours that changed, and forget those that the window has left.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from airflow_provider_heapbraze.clients.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_heapbraze.clients.event_budget import EventBudget
+    from airflow_provider_heapbraze.clients.event_budget import EventBudget, Ticket
     from airflow_provider_heapbraze.clients.heap import HeapClient
     from airflow_provider_heapbraze.events.outbox import Waiting
 
@@ -26,6 +25,7 @@ CONNECTIONS = 4
 SPLITTABLE = frozenset({400, 413})
 # Some refused events are theirs to mend; so many, with none accepted, are a wrong setting.
 REFUSED_WITHOUT_SUCCESS = 100
+FRESH_SECONDS = 4.0
 
 
 @dataclass
@@ -33,10 +33,12 @@ class Answered:
     """What became of the events of a batch.
 
     :param refused: with the reason; each was sent alone.
+    :param error: what ended the batch before every event had its answer.
     """
 
     accepted: list[Waiting] = field(default_factory=list)
     refused: list[tuple[Waiting, str]] = field(default_factory=list)
+    error: BaseException | None = None
 
 
 class EventSender:
@@ -49,10 +51,11 @@ class EventSender:
         self._client = client
         self._budget = budget
         self._connections = connections
-        self._stopped = threading.Event()
+        # A plain flag: it is set in signal handlers, where taking a lock may never end.
+        self._stopped = False
         self._pool = ThreadPoolExecutor(connections, thread_name_prefix="track")
-        self._under_way: set[Future[Answered]] = set()
-        self._refused: list[tuple[Waiting, str]] = []
+        self._under_way: dict[Future[Answered], _Room] = {}
+        self._arrived = Answered()
         self._anything_accepted = False
 
     @property
@@ -65,49 +68,46 @@ class EventSender:
         """Tell whether nothing is under way."""
         return not self._under_way
 
-    def send(self, batch: list[Waiting], ticket: int) -> None:
+    def send(self, batch: list[Waiting], ticket: Ticket) -> None:
         """Begin to send a batch.
 
         :param ticket: of the room that it has.
         """
-        self._under_way.add(self._pool.submit(self._begin, batch, ticket))
+        room = _Room(self._budget, batch, self._is_stopped, ticket)
+        self._under_way[self._pool.submit(self._begin, batch, room)] = room
 
     def collect(self, seconds: float) -> Answered:
         """Wait for answers, for some seconds at most, and return what became of their events.
 
         :raises PermanentError: many events were refused and none was accepted.
-        :raises HeapBrazeError: what the client raised.
+        :raises HeapBrazeError: what the client raised; what was accepted is still to be had by
+            :meth:`arrived`.
         """
         wait(self._under_way, timeout=seconds, return_when=FIRST_COMPLETED)
-        whole = Answered(accepted=self.arrived())
-        for future in [future for future in self._under_way if future.done()]:
-            self._under_way.remove(future)
-            future.result()
+        self._sort_out()
+        if self._arrived.error is not None:
+            raise self._arrived.error
+        refused = self._arrived.refused
         if self._anything_accepted:
-            whole.refused, self._refused = self._refused, []
-        elif len(self._refused) >= REFUSED_WITHOUT_SUCCESS:
+            self._arrived.refused = []
+            return Answered(self._take_accepted(), refused)
+        if len(refused) >= REFUSED_WITHOUT_SUCCESS:
             self.check_something_passes()
-        return whole
+        return Answered()
 
     def arrived(self) -> list[Waiting]:
         """Return the accepted events whose answers are there, whatever else happened."""
-        accepted: list[Waiting] = []
-        for future in [future for future in self._under_way if future.done()]:
-            if not future.cancelled() and future.exception() is None:
-                self._under_way.remove(future)
-                accepted += future.result().accepted
-                self._refused += future.result().refused
-        self._anything_accepted = self._anything_accepted or bool(accepted)
-        return accepted
+        self._sort_out()
+        return self._take_accepted()
 
     def check_something_passes(self) -> None:
         """Fail where events were refused and none was accepted: it may be no event's fault then.
 
         :raises PermanentError: it is so.
         """
-        if self._refused:
+        if self._arrived.refused:
             raise PermanentError(
-                f"Heap refuses everything: {len(self._refused)} events were refused, each of them "
+                f"Heap refuses everything: {len(self._arrived.refused)} events were refused, each of them "
                 "alone, and none was accepted. It refuses a wrong app id in the same way: look at the login "
                 "and the region of the Heap connection. The events stay where they are; clear the task to go "
                 "on. If only the events are at fault, they are set aside as soon as another one is accepted."
@@ -115,16 +115,39 @@ class EventSender:
 
     def stop(self) -> None:
         """Let nothing more go. Safe in a signal handler."""
-        self._stopped.set()
+        self._stopped = True
         self._client.interrupt()
 
     def close(self) -> None:
         """End the threads; what is under way is waited for, since its end is what it waits for."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _begin(self, batch: list[Waiting], ticket: int) -> Answered:
+    def _sort_out(self) -> None:
+        """Take over what the threads have finished."""
+        for future in [future for future in self._under_way if future.done()]:
+            room = self._under_way.pop(future)
+            if future.cancelled():
+                room.leave()
+            else:
+                answered = future.result()
+                self._arrived.accepted += answered.accepted
+                self._arrived.refused += answered.refused
+                self._arrived.error = self._arrived.error or answered.error
+                self._anything_accepted = self._anything_accepted or bool(answered.accepted)
+
+    def _take_accepted(self) -> list[Waiting]:
+        accepted, self._arrived.accepted = self._arrived.accepted, []
+        return accepted
+
+    def _is_stopped(self) -> bool:
+        return self._stopped
+
+    def _begin(self, batch: list[Waiting], room: _Room) -> Answered:
         answered = Answered()
-        self._deliver(batch, _Room(self._budget, batch, self._stopped.is_set, ticket), answered)
+        try:
+            self._deliver(batch, room, answered)
+        except BaseException as error:  # noqa: BLE001 - it goes to the thread that collects
+            answered.error = error
         return answered
 
     def _deliver(self, batch: list[Waiting], room: _Room, answered: Answered) -> None:
@@ -139,7 +162,7 @@ class EventSender:
                 return
             middle = len(batch) // 2
             for half in (batch[:middle], batch[middle:]):
-                self._deliver(half, _Room(self._budget, half, self._stopped.is_set), answered)
+                self._deliver(half, _Room(self._budget, half, self._is_stopped), answered)
         else:
             answered.accepted += batch
         finally:
@@ -154,7 +177,7 @@ class _Room:
         budget: EventBudget,
         batch: list[Waiting],
         stopped: Callable[[], bool],
-        ticket: int | None = None,
+        ticket: Ticket | None = None,
     ) -> None:
         self._budget = budget
         self._events = Counter(waiting.identity for waiting in batch)
@@ -168,10 +191,14 @@ class _Room:
             raise InterruptedCallError(
                 "The export was told to stop. What was accepted is recorded; a re-run sends only the rest."
             )
-        if self._tried or self._ticket is None:
+        # A ticket is good for one try, and not for one that was held back meanwhile.
+        if self._ticket is None or self._tried or not self._is_fresh(self._ticket):
             self.leave()
             self._ticket = self._budget.take_again(self._events, self._stopped)
         self._tried = True
+
+    def _is_fresh(self, ticket: Ticket) -> bool:
+        return self._budget.now() - ticket.taken_at <= FRESH_SECONDS
 
     def leave(self) -> None:
         """Note that the last try has its answer."""

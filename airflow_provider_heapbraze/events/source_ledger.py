@@ -23,22 +23,23 @@ import json
 import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from pyroaring import BitMap
 
 from airflow_provider_heapbraze import storage
-from airflow_provider_heapbraze.events.keys import read_keys, write_keys
+from airflow_provider_heapbraze.events.keys import DamagedKeysError, read_keys, write_keys
 from airflow_provider_heapbraze.events.progress import FileState, Progress
 from airflow_provider_heapbraze.ledger_folder import LedgerFolder, PlaceLostError, files, log_name
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
     from airflow_provider_heapbraze.events.keys import Keys
 
+T = TypeVar("T")
 SUMMED_UP = ("progress", "states", "done", "ids")
 
 
@@ -147,11 +148,14 @@ class SourceLedger(LedgerFolder):
         self.write(f"progress/{number:08d}-{count:08d}.json", progress.as_record())
 
     def progress_since(self, number: int) -> Iterator[tuple[int, Progress]]:
-        """Give what happened under an entry and under later ones, with the entry's number."""
+        """Give what happened under an entry and under later ones, with the entry's number.
+
+        :raises LedgerDamagedError: a record cannot be read.
+        """
         for path in files(self.path("progress")):
             under = _number_in(path)
-            if under >= number:
-                yield under, Progress.from_record(self.read(f"progress/{path.name}"))
+            if under is not None and under >= number:
+                yield under, self._read_as(f"progress/{path.name}", Progress.from_record)
 
     def write_state(self, number: int, states: Iterable[FileState]) -> str:
         """Write down the files that are not done; return the name."""
@@ -160,8 +164,11 @@ class SourceLedger(LedgerFolder):
         return name
 
     def read_state(self, name: str) -> list[FileState]:
-        """Read what :meth:`write_state` wrote."""
-        return [_state_from(record) for record in self.read(name)["files"]]
+        """Read what :meth:`write_state` wrote.
+
+        :raises LedgerDamagedError: it is missing or damaged.
+        """
+        return self._read_as(name, lambda record: [_state_from(state) for state in record["files"]])
 
     def write_keys(self, folder: str, number: int, keys: Keys[int]) -> str:
         """Write keys down; return the name."""
@@ -176,7 +183,7 @@ class SourceLedger(LedgerFolder):
         """
         try:
             return read_keys(self.path(name))
-        except (OSError, ValueError):
+        except (DamagedKeysError, FileNotFoundError, NotADirectoryError):
             raise self.not_as_logged(name) from None
 
     def keep_aside(self, number: int, lines: Iterable[bytes]) -> str:
@@ -200,20 +207,18 @@ class SourceLedger(LedgerFolder):
             root = self.path(folder)
             storage.refresh(root)
             for path in list(root.iterdir()) if root.exists() else []:
-                superseded = not path.name.startswith(".") and _number_in(path) < before
-                if superseded and f"{folder}/{path.name}" not in kept:
+                number = _number_in(path)
+                if number is not None and number < before and f"{folder}/{path.name}" not in kept:
                     path.unlink()
 
     def _entry(self, number: int) -> Claim | Commit:
-        name = log_name(number)
+        return self._read_as(log_name(number), lambda record: _entry_from(number, record))
+
+    def _read_as(self, name: str, form: Callable[[dict[str, Any]], T]) -> T:
         record = self.read(name)
         try:
-            if record["kind"] == "claim":
-                return Claim(number, record["run_id"])
-            ids = {int(hour): file for hour, file in record["ids"].items()}
-            fields = {name: record[name] for name in ("run_id", "state", "done", "counts", "report")}
-            return Commit(number=number, ids=ids, **fields)
-        except (KeyError, ValueError):
+            return form(record)
+        except (AttributeError, LookupError, TypeError, ValueError):
             raise self.damaged(f"{name} is of a form that this version does not know") from None
 
     def _append(self, number: int, entry: dict[str, Any]) -> None:
@@ -230,8 +235,18 @@ class SourceLedger(LedgerFolder):
         )
 
 
-def _number_in(path: Path) -> int:
-    return int(path.name[:8])
+def _entry_from(number: int, record: dict[str, Any]) -> Claim | Commit:
+    if record["kind"] == "claim":
+        return Claim(number, record["run_id"])
+    ids = {int(hour): file for hour, file in record["ids"].items()}
+    fields = {name: record[name] for name in ("run_id", "state", "done", "counts", "report")}
+    return Commit(number=number, ids=ids, **fields)
+
+
+def _number_in(path: Path) -> int | None:
+    """Return the number of the entry that a file belongs to; None where it is none of ours."""
+    found = re.match(r"(\d{8})-", path.name)
+    return int(found[1]) if found else None
 
 
 def _state_record(state: FileState) -> dict[str, Any]:
@@ -258,4 +273,4 @@ def _packed(rows: BitMap) -> str:
 
 
 def _unpacked(text: str) -> BitMap:
-    return BitMap.deserialize(base64.b64decode(text))
+    return BitMap.deserialize(base64.b64decode(text, validate=True))

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 # Braze: Currents in storage: …/event_type=<type>/date=<YYYY-MM-DD-HH>/…
 TYPE_IN_PATH = re.compile(r"(?:^|/)event_type=([^/]+)/")
 HOUR_IN_PATH = re.compile(r"(?:^|/)date=(\d{4}-\d{2}-\d{2}-\d{2})/")
-TYPE_IN_NAME = re.compile(r"(?:users|agentconsole|contentoptimizer)\.[A-Za-z.]+")
+# Elsewhere a name may tell it: users.messages.email.Open.json, or Email_Open/…, as in Braze's examples.
+TYPE_IN_NAME = re.compile(
+    r"(?<![A-Za-z0-9])((?:users|agentconsole|contentoptimizer)(?:\.[a-z]+)*\.[A-Z][A-Za-z]+)"
+    r"|(?:^|/)([A-Z][A-Za-z]*(?:_[A-Z][A-Za-z]*)+)(?=[/.])"
+)
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,13 @@ class SourceFile:
     :param path: a path with pathlib's interface.
     :param name: relative to the source.
     :param size: bytes.
+    :param folder: the source's own path.
     """
 
     path: Any
     name: str
     size: int
+    folder: str = ""
 
     @property
     def key(self) -> int:
@@ -42,19 +48,24 @@ class SourceFile:
         return int.from_bytes(digest, "big", signed=True)
 
     @property
+    def _place(self) -> str:
+        """Return the whole path: the source may be a folder deep in Braze's layout."""
+        return f"{self.folder}/{self.name}"
+
+    @property
     def hour(self) -> str | None:
         """Return the hour, ``YYYY-MM-DD-HH`` in UTC, in which Braze queued the events; None where unsaid."""
-        found = HOUR_IN_PATH.search(self.name)
+        found = HOUR_IN_PATH.search(self._place)
         return found[1] if found else None
 
     @property
     def event_type(self) -> str:
         """Return the event type that the path tells; empty where it tells none."""
-        found = TYPE_IN_PATH.search(self.name)
-        if found:
-            return normal_type(found[1])
-        told = TYPE_IN_NAME.search(self.name)
-        return normal_type(re.sub(r"\.(jsonl?|ndjson|avro|gz|zst|txt)\b.*$", "", told[0])) if told else ""
+        for pattern in (TYPE_IN_PATH, TYPE_IN_NAME):
+            found = pattern.search(self.name) or pattern.search(self._place)
+            if found:
+                return normal_type(found[found.lastindex or 0])
+        return ""
 
 
 @dataclass(frozen=True)
@@ -78,7 +89,7 @@ def find_files(source: Any) -> Iterator[SourceFile]:
     """
     storage.refresh(source)
     if source.is_file():
-        yield SourceFile(source, source.name, source.stat().st_size)
+        yield SourceFile(source, source.name, source.stat().st_size, _text(source.parent))
         return
     if not source.is_dir():
         raise ConfigurationError(
@@ -97,7 +108,7 @@ def _below(folder: Any, source: Any) -> Iterator[SourceFile]:
         if _is_hidden(child.name):
             continue
         if child not in folders:
-            yield SourceFile(child, _relative(child, source), child.stat().st_size)
+            yield SourceFile(child, _relative(child, source), child.stat().st_size, _text(source))
         elif split and not child.name.startswith("event_type="):
             yield from _below(child, source)
         else:
@@ -110,7 +121,7 @@ def _whole(folder: Any, source: Any) -> Iterator[SourceFile]:
     for path, size in found:
         name = _relative(path, source)
         if not any(map(_is_hidden, name.split("/"))):
-            yield SourceFile(path, name, size)
+            yield SourceFile(path, name, size, _text(source))
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, int]]:
@@ -134,6 +145,11 @@ def _relative(path: Any, source: Any) -> str:
     if here is not None and root is not None:
         return here.relative_to(root).as_posix()
     return str(path.path).removeprefix(str(source.path)).lstrip("/")
+
+
+def _text(path: Any) -> str:
+    here = storage.local(path)
+    return here.as_posix() if here is not None else str(path.path)
 
 
 def _is_hidden(name: str) -> bool:
