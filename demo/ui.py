@@ -23,7 +23,7 @@ def main() -> int:
             **world.environment(sandbox),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-            "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "data_import_key",
+            "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "data_import_key,pii_salt",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__API__HOST": "127.0.0.1",
         }

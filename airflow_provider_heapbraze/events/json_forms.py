@@ -93,20 +93,22 @@ class Lines:
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         """Give the lines that are not blank, with their numbers."""
-        rest, number = b"", 0
+        pieces: list[bytes] = []  # of a line that has not ended; joined once, however long it is
+        size = number = 0
         for chunk in self._chunks:
-            *whole, rest = (rest + chunk).split(b"\n")
-            for line in whole:
+            first, *others = chunk.split(b"\n")
+            pieces.append(first)
+            size += len(first)
+            for piece in others:
                 number += 1
-                if line and not line.isspace():
-                    yield number, line.removeprefix(BYTE_ORDER_MARK)
-            if len(rest) > LONGEST:
+                yield from _unless_blank(number, b"".join(pieces))
+                pieces, size = [piece], len(piece)
+            if size > LONGEST:
                 raise FileSetAsideError(
                     f"line {number + 1:,} is longer than {LONGEST >> 20} MiB: no event and no batch of "
                     "Braze is"
                 )
-        if rest and not rest.isspace():
-            yield number + 1, rest.removeprefix(BYTE_ORDER_MARK)
+        yield from _unless_blank(number + 1, b"".join(pieces))
 
     def _one_each(self, lines: Iterable[tuple[int, bytes]]) -> Iterator[Any]:
         for self._number, line in lines:
@@ -158,7 +160,14 @@ class Lines:
                 if rest and not more_may_follow:
                     raise self._no_json() from None
                 return rest
+            except ValueError:  # a number of more digits than Python takes
+                raise self._no_json() from None
             yield value
+
+
+def _unless_blank(number: int, line: bytes) -> Iterator[tuple[int, bytes]]:
+    if line and not line.isspace():
+        yield number, line.removeprefix(BYTE_ORDER_MARK)
 
 
 def _is_json(line: bytes) -> bool:

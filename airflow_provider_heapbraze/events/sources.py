@@ -22,8 +22,8 @@ HOUR_IN_PATH = re.compile(r"(?:^|/)date=(\d{4}-\d{2}-\d{2}-\d{2})/")
 # Elsewhere a name may tell it: users.messages.email.Open.json, or Email_Open/…, as in Braze's examples.
 TYPE_IN_NAME = re.compile(
     r"(?<![A-Za-z0-9])((?:users|agentconsole|contentoptimizer)(?:\.[a-z]+)*\.[A-Z][A-Za-z]+)"
-    r"|(?:^|/)([A-Z][A-Za-z]*(?:_[A-Z][A-Za-z]*)+)(?=[/.])"
 )
+NAME_AS_TYPE = re.compile(r"(?:^|/)([A-Z][A-Za-z]*(?:_[A-Z][A-Za-z]*)+)(?=[/.])")
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,9 @@ class SourceFile:
         for pattern in (TYPE_IN_PATH, TYPE_IN_NAME):
             found = pattern.search(self.name) or pattern.search(self._place)
             if found:
-                return normal_type(found[found.lastindex or 0])
-        return ""
+                return normal_type(found[1])
+        named = NAME_AS_TYPE.search(self.name)
+        return named[1] if named else ""
 
 
 @dataclass(frozen=True)

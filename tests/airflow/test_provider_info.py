@@ -93,7 +93,7 @@ def test_the_connection_forms_have_their_fields():
         for name, field in {**braze.extra_fields, **heap.extra_fields}.items()
         if field["schema"].get("format") == "password"
     }
-    assert hidden == {"partner_api_key", "data_import_key", "webhook_secret"}
+    assert hidden == {"partner_api_key", "data_import_key", "webhook_secret", "pii_salt"}
 
 
 def test_the_ledger_is_an_option_of_airflows_configuration(monkeypatch):

@@ -788,7 +788,7 @@ ANY_JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(ANY_TEXT | LONG_TEXT, ANY_JSON, max_size=6))
 @example({"half": "\ud83d"})
 @example({"\udc00": {"\ud83d": 1}})
@@ -800,7 +800,7 @@ def test_any_custom_properties_are_within_heaps_bounds(custom):
     assert within_bounds(json.loads(found.body, parse_constant=no_constants))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.text(max_size=8), ANY_JSON, max_size=4), st.sampled_from(["drop", "hash", "keep"]))
 def test_any_fields_give_an_event_or_a_reason(fields, pii):
     one = CurrentsEvent(CUSTOM, {"id": "event-0001", "time": 5, "external_user_id": "ann", **fields})
@@ -814,7 +814,7 @@ def test_any_fields_give_an_event_or_a_reason(fields, pii):
 KNOWN = ["id", "time", "external_user_id", "user_id", "name", "email_address", "properties", "event_type"]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(KNOWN, ANY_JSON)))
 def test_any_values_of_known_fields_give_an_event_or_a_reason(fields):
     found = mapped(CurrentsEvent(CUSTOM, fields), pii="hash", salt="salt", anonymous="braze_id")

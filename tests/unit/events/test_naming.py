@@ -51,6 +51,7 @@ def test_no_two_types_have_one_name():
         ("users.messages", "Users Messages"),
         ("users", "Users"),
         ("Something", "Something"),
+        ("Email_Open", "Email Open"),
         ("users..behaviors.Thing.", "Thing"),
         ("users.behaviors.日本", "日本"),
     ],

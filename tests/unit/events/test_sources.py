@@ -158,6 +158,13 @@ def test_a_name_says_more_than_the_folder_of_the_source(source):
     assert file.event_type == TYPE
 
 
+def test_where_the_source_lies_is_no_type(source):
+    """An event without a type is better rejected than sent to Heap as "Team Exports"."""
+    put(source, "Team_Exports/currents/2026/a.json")
+    (file,) = find_files(source / "Team_Exports" / "currents")
+    assert file.event_type == ""
+
+
 def test_there_is_no_such_folder(source):
     with pytest.raises(ConfigurationError) as caught:
         list(find_files(source / "nothing"))
@@ -290,6 +297,9 @@ def test_hours(name, hour):
         (f"dataexport.{TYPE}.json", TYPE),
         ("agentconsole.AgentExecuted.json", "agentconsole.AgentExecuted"),
         ("users.UserOrphan.txt", "users.UserOrphan"),
+        ("Email_Open/part-0.json", "Email_Open"),
+        ("x/Email_Open.json.gz", "Email_Open"),
+        ("email_open.json", ""),
         ("part-0.json", ""),
         ("a", ""),
     ],
