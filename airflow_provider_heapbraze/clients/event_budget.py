@@ -65,7 +65,7 @@ class Room:
     """What may be sent now.
 
     :param left: events in all.
-    :param seconds: until there is more; 0 where there is some.
+    :param seconds: until there is more; 0 where nothing counts.
     """
 
     def __init__(self, limits: EventLimits, used: Mapping[bytes, int], seconds: float) -> None:
@@ -139,6 +139,11 @@ class EventBudget:
             self._database.execute(
                 "UPDATE sent SET until = ?, answered = 1 WHERE ticket = ?", (until, ticket.number)
             )
+
+    def give_back(self, ticket: Ticket) -> None:
+        """Note that a request never went: its room is free at once."""
+        with self._transaction():
+            self._database.execute("DELETE FROM sent WHERE ticket = ?", (ticket.number,))
 
     def take_again(self, events: Mapping[bytes, int], interrupted: Callable[[], bool] = never) -> Ticket:
         """Take room for a request that is sent again, and wait for it: Heap may have counted the first.

@@ -94,9 +94,9 @@ class Checkpoint:
         :raises PlaceLostError: another run took it.
         """
         self.check()
+        self._ledger.write_progress(self._number, self._records + 1, progress)
         self._records += 1
         self.records_since_commit += 1
-        self._ledger.write_progress(self._number, self._records, progress)
         self.counts.update(progress.counts)
 
     def keep_aside(self, lines: list[bytes]) -> str:

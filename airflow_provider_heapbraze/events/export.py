@@ -96,7 +96,7 @@ class Export:
         self._checkpoint = Checkpoint(ledger, window=int(request.window_days * DAY_HOURS))
         self._outbox = Outbox(fewest=max(1, budget.limits.events // SECONDS_WORTH))
         self._sender = EventSender(client, budget)
-        self._progress = Progress()
+        self._progress, self._unwritten = Progress(), Progress()
         self._aside: list[bytes] = []
         self._waiting_ids: dict[int, Waiting] = {}
         self._open_files: dict[int, SourceFile] = {}
@@ -275,7 +275,7 @@ class Export:
         try:
             self._record()
         except BaseException:
-            self._budget.answered(ticket)  # it does not go: nobody has to wait for its room
+            self._budget.give_back(ticket)
             raise
         self._sender.send(batch, ticket)
         return True
@@ -372,13 +372,19 @@ class Export:
     def _record(self) -> None:
         """Write down what happened since the last time."""
         self._recorded_at = time.monotonic()
-        if not self._progress:
-            return
-        if self._aside:
-            self._progress.aside = self._checkpoint.keep_aside(self._aside)
-        self._checkpoint.record(self._progress)
-        self._progress, self._aside = Progress(), []
-        self._checked_at = self._recorded_at
+        self._write_record()
+        if self._progress:
+            if self._aside:
+                self._progress.aside = self._checkpoint.keep_aside(self._aside)
+            self._unwritten, self._progress, self._aside = self._progress, Progress(), []
+            self._write_record()
+            self._checked_at = self._recorded_at
+
+    def _write_record(self) -> None:
+        """Write a record; one that failed is written again as it was, since it may be there all the same."""
+        if self._unwritten:
+            self._checkpoint.record(self._unwritten)
+            self._unwritten = Progress()
 
     def _end_early(self) -> None:
         """Record the answers that are there, on every way out, and those that still come."""
@@ -422,7 +428,13 @@ class Export:
         }
         name = self._checkpoint.write_report(report)
         self._checkpoint.commit(report=name, listed=array("q", sorted(self._listed)))
-        log.info("What happened to every event:\n%s", as_table(report))
+        log.info(
+            "What happened to every event:\n%s\nin %s requests and %.1f s; the report: %s",
+            as_table(report),
+            f"{report['requests']['requests']:,}",
+            seconds,
+            self._ledger.uri(name),
+        )
         for note in report["notes"]:
             log.warning("%s", note)
         if len(bad) > self._request.max_bad_files:

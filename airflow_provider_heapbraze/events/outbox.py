@@ -3,7 +3,8 @@
 Heap takes so many events a minute in all, and so many of one identity. An identity that has used up its own
 share waits aside, while the others go on. What waits aside is bounded: an event beyond that is not taken,
 stays unsettled in its file, and is read again when there is room. So neither the rest nor memory suffers
-from an identity with millions of events; its files are read more than once.
+from an identity with millions of events; its files are read more than once. Events of an identity may
+overtake each other: their times, not their order, say what came first.
 """
 
 from __future__ import annotations

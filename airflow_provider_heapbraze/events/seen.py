@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from airflow_provider_heapbraze.events.keys import Keys
 
 HOURS_IN_MEMORY = 12
+# Times that are wrong must neither move the window nor pile up.
 EARLY_HOURS = 24
+MOST_EARLY_HOURS = 72
 
 
 def id_key(event_id: str) -> int:
@@ -71,7 +73,11 @@ class SeenIds:
                 self.files[hour] = write(merged(self._hour(hour), keys))
             self._loaded.pop(hour, None)
         self._fresh = {}
-        self.files = {hour: name for hour, name in self.files.items() if hour > first}
+        early = sorted(hour for hour in self.files if hour > self._latest)
+        forgotten = set(early[MOST_EARLY_HOURS:])
+        self.files = {
+            hour: name for hour, name in self.files.items() if hour > first and hour not in forgotten
+        }
 
     def _hour(self, hour: int) -> Keys[int]:
         if hour not in self._loaded:

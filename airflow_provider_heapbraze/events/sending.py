@@ -201,7 +201,10 @@ class _Room:
         return self._budget.now() - ticket.taken_at <= FRESH_SECONDS
 
     def leave(self) -> None:
-        """Note that the last try has its answer."""
+        """Note that the last try has its answer, or that there was none."""
         if self._ticket is not None:
-            self._budget.answered(self._ticket)
+            if self._tried:
+                self._budget.answered(self._ticket)
+            else:
+                self._budget.give_back(self._ticket)
             self._ticket = None

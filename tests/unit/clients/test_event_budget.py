@@ -517,3 +517,10 @@ def test_the_shared_folder_of_somebody_else_is_not_used(temporary):
     os.chown(shared_folder(), 12_345, 12_345)
     with pytest.raises(ConfigurationError, match="belongs to somebody else"):
         shared_folder()
+
+
+def test_room_that_is_given_back_is_free_at_once(make_budget):
+    budget = make_budget(EventLimits(10, 10, 60.0))
+    ticket = take(budget, **{ANN: 7})
+    budget.give_back(ticket)
+    assert left(budget) == 10

@@ -20,6 +20,7 @@ from airflow_provider_heapbraze.clients.event_budget import EventLimits
 from airflow_provider_heapbraze.events.errors import BadFilesError
 from airflow_provider_heapbraze.events.mapping import MappingRules
 from airflow_provider_heapbraze.events.outbox import Outbox
+from airflow_provider_heapbraze.events.source_ledger import SourceLedger
 from airflow_provider_heapbraze.ledger_folder import PlaceLostError
 from tests.currents import samples
 from tests.unit.events.exporting import Place
@@ -238,6 +239,22 @@ def test_a_kill_records_what_was_accepted(place, heapbraze_sandbox):
     assert 0 < heapbraze_sandbox.state()["heap"]["events"] < 4000
     place.run()
     assert heapbraze_sandbox.heap_sends() == {1: 4000}
+
+
+def test_a_record_that_was_written_without_an_answer_counts_once(place, heapbraze_sandbox, monkeypatch):
+    write, failures = SourceLedger.write_progress, [OSError("no answer from the store")]
+
+    def write_and_fail(self, number, count, progress):
+        write(self, number, count, progress)
+        if progress.counts and failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(SourceLedger, "write_progress", write_and_fail)
+    put(place, "a.avro", samples.numbered(3000))
+    with pytest.raises(OSError, match="no answer"):
+        place.run()
+    report = place.run()
+    assert (report["events"], report["sent"]) == (3000, 3000)
 
 
 def test_a_hot_identity_that_does_not_fit_into_memory_is_read_again(place, heapbraze_sandbox, monkeypatch):
