@@ -28,6 +28,9 @@ class Checkpoint:
 
     :param ledger: of the source.
     :param window: hours for which ids are kept.
+
+    ``counts`` are those of the claiming run, earlier attempts included; ``doubtful_ids`` are keys of events
+    that were sent without an answer.
     """
 
     def __init__(self, ledger: SourceLedger, *, window: int) -> None:
@@ -38,6 +41,7 @@ class Checkpoint:
     def _load(self) -> None:
         self.counts: Counter[str] = Counter()
         self.records_since_commit = 0
+        self.doubtful_ids: set[int] = set()
         self._run_id = ""
         self._records = 0
         self._files: dict[int, FileState] = {}
@@ -119,7 +123,8 @@ class Checkpoint:
         """Sum up all that is known; from here on it is read instead of the progress.
 
         :param report: name of the run's report, where the run is at its end.
-        :param listed: keys of all files that there are, rising: all others are forgotten.
+        :param listed: keys of all files that there are, rising, where every row is settled: all others are
+            forgotten.
         :raises PlaceLostError: another run took the source.
         """
         self.check()
@@ -128,11 +133,12 @@ class Checkpoint:
         if listed is not None:
             done = array("q", (key for key in done if contains(listed, key)))
             self._files = {key: state for key, state in self._files.items() if contains(listed, key)}
+            self.doubtful_ids = set()
         self.seen.save(lambda keys: self._ledger.write_keys("ids", number, keys))
         commit = Commit(
             number=number,
             run_id=self._run_id,
-            state=self._ledger.write_state(number, self._files.values()),
+            state=self._ledger.write_state(number, self._files.values(), self.doubtful_ids),
             done=self._ledger.write_keys("done", number, done),
             ids=self.seen.files,
             counts=dict(self.counts),
@@ -152,7 +158,8 @@ class Checkpoint:
 
     def _load_commit(self, commit: Commit) -> None:
         self._done = self._ledger.read_keys(commit.done)
-        self._files = {state.key: state for state in self._ledger.read_state(commit.state)}
+        states, self.doubtful_ids = self._ledger.read_state(commit.state)
+        self._files = {state.key: state for state in states}
         if not commit.report:  # the run goes on
             self._counts_by_run[commit.run_id] = Counter(commit.counts)
 
@@ -165,7 +172,9 @@ class Checkpoint:
             if change.rows is not None:
                 state.rows, state.bad, state.bad_run = change.rows, change.bad, run_id if change.bad else ""
             self.keep(state)
+        self.doubtful_ids.update(progress.sending_ids)
         for hour, keys in progress.ids.items():
+            self.doubtful_ids.difference_update(keys)
             for key in keys:
                 self.seen.add(hour, key)
         self._counts_by_run.setdefault(run_id, Counter()).update(progress.counts)

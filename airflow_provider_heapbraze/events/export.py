@@ -214,13 +214,15 @@ class Export:
                     row, event = next(reader)
                 except StopIteration as end:
                     return int(end.value)
-                self._take(file, state, row, event)
+                self._take(file, state, row, event, with_doubtful=with_doubtful)
                 if row % ROWS_BETWEEN_LOOKS == 0:
                     self._look_up()
                 if self._outbox.ready >= EVENTS_PER_REQUEST:
                     self._send_until(lambda: self._outbox.ready < EVENTS_PER_REQUEST)
 
-    def _take(self, file: SourceFile, state: FileState, row: int, event: CurrentsEvent) -> None:
+    def _take(
+        self, file: SourceFile, state: FileState, row: int, event: CurrentsEvent, *, with_doubtful: bool
+    ) -> None:
         """Map an event, and put it where it belongs."""
         if self._is_out_of_range(file, event):
             self._settle_unsent(state, row, NotSent("filtered", "hours"))
@@ -236,6 +238,8 @@ class Export:
             state.held.add(row)
         elif (mapped.hour, key) in self._checkpoint.seen:
             self._settle(state, row, "duplicates")
+        elif key in self._checkpoint.doubtful_ids and not with_doubtful:
+            state.doubtful.add(row)  # the same event as one in doubt, in another file
         else:
             waiting = Waiting(state, row, mapped, self._budget.identity(mapped.identity), key)
             if self._outbox.offer(waiting):
@@ -272,6 +276,8 @@ class Export:
         for waiting in batch:
             waiting.state.doubtful.add(waiting.row)
             self._progress.of(waiting.state).sending.add(waiting.row)
+            self._progress.sending_ids.append(waiting.key)
+            self._checkpoint.doubtful_ids.add(waiting.key)
         try:
             self._record()
         except BaseException:
@@ -329,6 +335,7 @@ class Export:
 
     def _settle_waiting(self, waiting: Waiting, outcome: str) -> None:
         del self._waiting_ids[waiting.key]
+        self._checkpoint.doubtful_ids.discard(waiting.key)
         self._settle(waiting.state, waiting.row, outcome)
         self._close_where_settled(waiting.state)
         for state, row in waiting.twins:

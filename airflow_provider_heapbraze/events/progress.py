@@ -58,12 +58,14 @@ class Progress:
     """What happened since the last record.
 
     :param ids: keys of events that Heap has, by hour.
+    :param sending_ids: keys of events that are about to be sent.
     :param counts: outcomes of events, by outcome or ``outcome:reason``.
     :param aside: file of events that were kept aside, or empty.
     """
 
     files: dict[int, FileProgress] = field(default_factory=dict)
     ids: defaultdict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+    sending_ids: list[int] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     aside: str = ""
 
@@ -79,6 +81,7 @@ class Progress:
         return {
             "files": {str(key): _file_record(file) for key, file in self.files.items()},
             "ids": {str(hour): keys for hour, keys in self.ids.items()},
+            "sending_ids": self.sending_ids,
             "counts": dict(self.counts),
             "aside": self.aside,
         }
@@ -98,6 +101,7 @@ class Progress:
                 )
                 for key, file in record["files"].items()
             },
+            sending_ids=record["sending_ids"],
             counts=Counter(record["counts"]),
             aside=record["aside"],
         )

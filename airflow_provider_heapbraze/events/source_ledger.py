@@ -157,18 +157,25 @@ class SourceLedger(LedgerFolder):
             if under is not None and under >= number:
                 yield under, self._read_as(f"progress/{path.name}", Progress.from_record)
 
-    def write_state(self, number: int, states: Iterable[FileState]) -> str:
-        """Write down the files that are not done; return the name."""
+    def write_state(self, number: int, states: Iterable[FileState], doubtful_ids: Iterable[int]) -> str:
+        """Write down the files that are not done, and ids of events in doubt; return the name."""
         name = f"states/{number:08d}-{uuid4().hex[:8]}.json"
-        self.write(name, {"files": [_state_record(state) for state in states]})
+        files = [_state_record(state) for state in states]
+        self.write(name, {"files": files, "doubtful_ids": sorted(doubtful_ids)})
         return name
 
-    def read_state(self, name: str) -> list[FileState]:
+    def read_state(self, name: str) -> tuple[list[FileState], set[int]]:
         """Read what :meth:`write_state` wrote.
 
         :raises LedgerDamagedError: it is missing or damaged.
         """
-        return self._read_as(name, lambda record: [_state_from(state) for state in record["files"]])
+        return self._read_as(
+            name,
+            lambda record: (
+                [_state_from(state) for state in record["files"]],
+                set(record["doubtful_ids"]),
+            ),
+        )
 
     def write_keys(self, folder: str, number: int, keys: Keys[int]) -> str:
         """Write keys down; return the name."""
