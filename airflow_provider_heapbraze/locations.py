@@ -8,6 +8,7 @@ from airflow.providers.common.compat.sdk import conf
 from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_heapbraze import storage
+from airflow_provider_heapbraze.clients.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +30,19 @@ def ledger_root(ledger: str | None) -> Path:
 
 
 def path_of(uri: str) -> Path:
-    """Return the path of a location; ``s3://conn_id@bucket/key`` uses that connection."""
+    """Return the path of a location; ``s3://conn_id@bucket/key`` uses that connection.
+
+    :raises ConfigurationError: no provider is installed for this storage.
+    """
     path = ObjectStoragePath(uri)
-    return storage.local(path) or cast("Path", path)
+    here = storage.local(path)
+    if here is not None:
+        return here
+    try:
+        path.fs  # noqa: B018 - it looks for the storage's provider
+    except ValueError:
+        raise ConfigurationError(
+            f"Airflow knows no storage for {path.protocol}://: install the provider that has it, for example "
+            "apache-airflow-providers-amazon[s3fs] for s3. Nothing was sent."
+        ) from None
+    return cast("Path", path)

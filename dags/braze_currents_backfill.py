@@ -1,8 +1,9 @@
 """On demand: the Braze events of some days become Heap events, beside the hourly export.
 
 Trigger it with a start and an end. It says first how many events there are and how long they take at Heap's
-limit. It has a checkpoint of its own, shares the limit with the hourly export, and Heap passes over events
-that it has. Clear a failed task: it goes on where it stopped.
+limit. It has a checkpoint of its own, and Heap passes over events whose id it has. In one container it shares
+the limit with the hourly export, where the pool ``heap`` has two slots. Clear a failed task: it goes on where
+it stopped.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SOURCE = os.environ.get("BRAZE_CURRENTS_SOURCE", "s3://aws_default@my-bucket/cur
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     params={
         "start": Param(type="string", format="date-time", description="From the hour of this moment on."),
-        "end": Param(type="string", format="date-time", description="Up to this moment, not with it."),
+        "end": Param(type="string", format="date-time", description="Up to this moment, in whole hours."),
     },
     default_args={"retries": 4, "retry_delay": timedelta(minutes=1), "retry_exponential_backoff": True},
     tags=["heap", "braze"],

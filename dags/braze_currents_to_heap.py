@@ -1,8 +1,8 @@
 """Every hour: the events that Braze Currents left in storage become Heap events, each once.
 
-Copy this file. It needs the connection ``heap_default``, the storage's own connection, and a pool ``heap`` of
-one slot for each export that may run at a time (``airflow pools set heap 2 "Heap exports"``): exports on one
-machine share Heap's limit, on several machines each needs its share of it as an extra of the connection.
+Copy this file. It needs the connection ``heap_default``, the storage's own connection, and a pool ``heap``
+(``airflow pools set heap 1 "Heap exports"``). Exports in one container share Heap's limit by themselves; with
+more than one slot and several workers, give each its share of the limit as an extra of its connection.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def braze_currents_to_heap() -> None:
         deferrable=True,
         poke_interval=60,
         timeout=50 * 60,
-        soft_fail=True,
+        on_timeout="skip",
     )
     export = BrazeCurrentsToHeapOperator(
         task_id="export",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_heapbraze.clients.clock import SYSTEM_CLOCK, never, wait
-from airflow_provider_heapbraze.clients.errors import ConfigurationError
+from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -167,9 +167,10 @@ class EventBudget:
         wait(self._clock, seconds_left, interrupted)
         return taken[0]
 
-    def seconds_for(self, events: int) -> float:
-        """Estimate how many seconds so many events of many identities take."""
-        return events * self.limits.period / self.limits.events
+    @property
+    def events_per_second(self) -> float:
+        """Return the rate at which events of many identities can go."""
+        return self.limits.events / self.limits.period
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -254,10 +255,16 @@ def _open(place: str) -> sqlite3.Connection:
     return database
 
 
-def _unusable(place: str, error: sqlite3.DatabaseError) -> ConfigurationError:
+def _unusable(place: str, error: sqlite3.DatabaseError) -> HeapBrazeError:
+    kind = type(error).__name__
+    if isinstance(error, sqlite3.OperationalError):
+        return TransientError(
+            f"The shared budget {place} cannot be used now ({kind}): it is locked, or its disk is full. What "
+            "was accepted is recorded; a later try goes on."
+        )
     return ConfigurationError(
-        f"The shared budget {place} cannot be used ({type(error).__name__}). Nothing was sent. Remove it; it "
-        "only holds what was sent in the last minute."
+        f"The shared budget {place} is damaged ({kind}). Remove it when no export runs: it only holds what "
+        "was sent in the last minute. What was accepted is recorded."
     )
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_heapbraze.events.keys import contains, merged
 from airflow_provider_heapbraze.events.progress import FileState, Progress
 from airflow_provider_heapbraze.events.seen import SeenIds
-from airflow_provider_heapbraze.events.source_ledger import Commit
+from airflow_provider_heapbraze.events.source_ledger import Claim, Commit
 from airflow_provider_heapbraze.events.sources import find_files
+from airflow_provider_heapbraze.ledger_folder import PlaceLostError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from airflow_provider_heapbraze.events.sources import SourceFile
 
 HOUR = 3600
+LOOKS = 5
+MOST_RUNS = 100
 
 
 class Checkpoint:
@@ -39,6 +42,15 @@ class Checkpoint:
         self._load()
 
     def _load(self) -> None:
+        for _ in range(LOOKS):
+            unknown = self._load_once()
+            if unknown is None:
+                return
+            # A run may be at work, and have gone on since the log was read.
+        raise self._ledger.damaged(f"entry {unknown} of the log is missing")
+
+    def _load_once(self) -> int | None:
+        """Read everything; return the number of an entry that something is of, and that is not there."""
         self.counts: Counter[str] = Counter()
         self.records_since_commit = 0
         self.doubtful_ids: set[int] = set()
@@ -60,8 +72,9 @@ class Checkpoint:
         runs = {entry.number: entry.run_id for entry in entries}
         for number, progress in self._ledger.progress_since(min(runs, default=0)):
             if number not in runs:
-                raise self._ledger.damaged(f"entry {number} of the log is missing")
+                return number
             self._add(progress, runs[number])
+        return None
 
     def state(self, file: SourceFile) -> FileState | None:
         """Return what is known of a file; None where it is done."""
@@ -74,16 +87,33 @@ class Checkpoint:
         """Return the files that were set aside."""
         return [state for state in self._files.values() if state.bad]
 
+    @property
+    def has_sent(self) -> bool:
+        """Tell whether anything was ever accepted."""
+        return bool(self.seen.files) or any(counts["sent"] for counts in self._counts_by_run.values())
+
     def claim(self, run_id: str) -> None:
         """Take the source: whoever worked on it stops.
 
         :raises PlaceLostError: another run took it at the same moment.
         """
-        number = self._number + 1
-        self._ledger.claim(number, run_id)
+        number = self._take_place(run_id)
         self._load()  # whoever had the source may have gone on until this moment
         self._number, self._run_id = number, run_id
         self.counts = self._counts_by_run.get(run_id, Counter())
+
+    def _take_place(self, run_id: str) -> int:
+        for _ in range(LOOKS):
+            number = self._number + 1
+            try:
+                self._ledger.claim(number, run_id)
+            except PlaceLostError:
+                if isinstance(self._ledger.entry(number), Claim):
+                    raise
+                self._number = number  # a commit of the run that is at work: the place after it, then
+            else:
+                return number
+        return self._number
 
     def check(self) -> None:
         """Make sure that the source is still this run's.
@@ -141,7 +171,7 @@ class Checkpoint:
             state=self._ledger.write_state(number, self._files.values(), self.doubtful_ids),
             done=self._ledger.write_keys("done", number, done),
             ids=self.seen.files,
-            counts=dict(self.counts),
+            counts=self._counts_without_report(done=bool(report)),
             report=report,
         )
         self._ledger.commit(commit)
@@ -150,6 +180,14 @@ class Checkpoint:
         self._done, self._newly_done = done, set()
         self.records_since_commit = 0
         self._ledger.prune(before, kept=set(commit.ids.values()))
+
+    def _counts_without_report(self, *, done: bool) -> dict[str, dict[str, int]]:
+        """Return what runs did that have not said so yet: each may come back."""
+        self._counts_by_run[self._run_id] = self.counts
+        if done:
+            del self._counts_by_run[self._run_id]
+        newest = list(self._counts_by_run)[-MOST_RUNS:]
+        return {run_id: dict(self._counts_by_run[run_id]) for run_id in newest}
 
     def _begin_entry(self, run_id: str) -> None:
         self._number += 1
@@ -160,8 +198,7 @@ class Checkpoint:
         self._done = self._ledger.read_keys(commit.done)
         states, self.doubtful_ids = self._ledger.read_state(commit.state)
         self._files = {state.key: state for state in states}
-        if not commit.report:  # the run goes on
-            self._counts_by_run[commit.run_id] = Counter(commit.counts)
+        self._counts_by_run = {run_id: Counter(counts) for run_id, counts in commit.counts.items()}
 
     def _add(self, progress: Progress, run_id: str) -> None:
         for key, change in progress.files.items():
@@ -188,4 +225,4 @@ def is_anything_new(source: Path, ledger: SourceLedger) -> bool:
     """
     known = Checkpoint(ledger, window=0)
     states = (known.state(file) for file in find_files(source))
-    return any(state is not None and not state.bad for state in states)
+    return any(state is not None and not state.is_known_bad for state in states)

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from array import array
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -26,15 +28,15 @@ from airflow_provider_heapbraze.events.errors import BadFilesError, FileSetAside
 from airflow_provider_heapbraze.events.mapping import EPOCH, NotSent
 from airflow_provider_heapbraze.events.outbox import Outbox, Waiting
 from airflow_provider_heapbraze.events.progress import FileState, Progress
-from airflow_provider_heapbraze.events.reading import read_events
+from airflow_provider_heapbraze.events.reading import GONE, read_events
 from airflow_provider_heapbraze.events.report import as_table, notes, numbers
 from airflow_provider_heapbraze.events.seen import id_key
 from airflow_provider_heapbraze.events.sending import EventSender
 from airflow_provider_heapbraze.events.sources import find_files
-from airflow_provider_heapbraze.ledger_folder import UnbalancedError
+from airflow_provider_heapbraze.ledger_folder import PlaceLostError, UnbalancedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from airflow_provider_heapbraze.clients.event_budget import EventBudget
     from airflow_provider_heapbraze.clients.heap import HeapClient
@@ -48,6 +50,7 @@ log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 1.0
 CHECK_SECONDS = 5.0
+LIST_SECONDS = 60.0
 ROWS_BETWEEN_LOOKS = 500
 RECORDS_BETWEEN_COMMITS = 300
 DAY_HOURS = 24
@@ -95,12 +98,14 @@ class Export:
         self._budget = budget
         self._checkpoint = Checkpoint(ledger, window=int(request.window_days * DAY_HOURS))
         self._outbox = Outbox(fewest=max(1, budget.limits.events // SECONDS_WORTH))
-        self._sender = EventSender(client, budget)
+        self._sender = EventSender(client, budget, accepted_before=self._checkpoint.has_sent)
         self._progress, self._unwritten = Progress(), Progress()
         self._aside: list[bytes] = []
         self._waiting_ids: dict[int, Waiting] = {}
         self._open_files: dict[int, SourceFile] = {}
+        self._tried_again: set[int] = set()
         self._listed: Keys[int] = array("q")
+        self._listed_at = -math.inf
         self._seconds_to_room = 0.0
         self._stopped = False
         self._recorded_at = self._checked_at = time.monotonic()
@@ -122,17 +127,19 @@ class Export:
         self._checkpoint.claim(self._request.run_id)
         try:
             self._export()
+        except PlaceLostError:
+            raise  # what it knows beyond its records is the other run's to find out
         except BaseException as error:
             self._end_early()
             self._log_failure(error)
             raise
         finally:
+            self._sender.stop()
             self._sender.close()
         return self._finish(time.monotonic() - started)
 
     def _export(self) -> None:
-        for file in self._new_files():
-            self._read(file, with_doubtful=False)
+        self._read_new_files()
         self._read_open_files(with_doubtful=False)
         self._read_open_files(with_doubtful=True)
         self._sender.check_something_passes()
@@ -145,12 +152,24 @@ class Export:
     def _read_open_files(self, *, with_doubtful: bool) -> None:
         """Read files again until every row of theirs is settled, but for those in doubt."""
         while True:
-            self._send_until(lambda: self._outbox.has_room_aside)
-            if not self._read_wanted(with_doubtful):
-                self._send_until(lambda: not self._outbox and self._sender.is_idle)
+            self._send_until(lambda: self._outbox.has_room_aside or self._is_time_to_list)
+            if self._is_time_to_list:
+                self._read_new_files()
+            elif not self._read_wanted(with_doubtful):
+                self._send_until(lambda: self._is_drained or self._is_time_to_list)
                 # What was turned away on the way is open again.
-                if not self._read_wanted(with_doubtful):
+                if self._is_drained and not self._read_wanted(with_doubtful):
                     return
+
+    @property
+    def _is_drained(self) -> bool:
+        return not self._outbox and self._sender.is_idle
+
+    @property
+    def _is_time_to_list(self) -> bool:
+        """Tell whether to look for files that came meanwhile: only events of hot identities wait."""
+        only_hot_ones = bool(self._outbox) and not self._outbox.ready
+        return only_hot_ones and time.monotonic() - self._listed_at >= LIST_SECONDS
 
     def _read_wanted(self, with_doubtful: bool) -> bool:  # noqa: FBT001
         """Read the files with open rows once; tell whether there were any."""
@@ -166,15 +185,25 @@ class Export:
         taken = state.settled | state.held
         return len(taken if with_doubtful else taken | state.doubtful) < state.rows
 
-    def _new_files(self) -> Iterator[SourceFile]:
-        """Give the files that are not done, in their order; remember all that there are."""
+    def _read_new_files(self) -> None:
+        """Read the files that are not done and not open, in their order; remember all that there are."""
+        self._listed, self._listed_at = array("q"), time.monotonic()
         for file in find_files(self._request.source):
             if self._request.hours and file.hour and file.hour not in self._request.hours:
                 continue
             self._listed.append(file.key)
             state = self._checkpoint.state(file)
-            if state is not None and (not state.bad or state.bad_run == self._request.run_id):
-                yield file
+            if state is None or file.key in self._open_files or state.key in self._tried_again:
+                continue
+            if not state.is_known_bad or state.bad_run == self._request.run_id:
+                self._begin(file, state)
+        self._listed_at = time.monotonic()
+
+    def _begin(self, file: SourceFile, state: FileState) -> None:
+        if state.bad:  # it is tried again, whatever was known of it
+            self._tried_again.add(state.key)
+            state.rows, state.bad, state.bad_run, state.reported = None, "", "", False
+        self._read(file, with_doubtful=False)
 
     def _read(self, file: SourceFile, *, with_doubtful: bool) -> None:
         state = self._checkpoint.state(file)
@@ -186,9 +215,7 @@ class Export:
         try:
             rows = self._read_rows(file, state, with_doubtful)
         except FileSetAsideError as error:
-            reason, rows = str(error), error.rows
-        except FileNotFoundError:
-            reason, rows = "it is gone: it was there when the folder was listed", len(state.settled)
+            reason, rows = str(error), max(error.rows, len(state.settled | state.held))
         if not reason and state.rows not in {None, rows}:
             reason, rows = "it changed while it was read", len(state.settled | state.held)
         if state.rows is None or reason != state.bad:
@@ -201,24 +228,32 @@ class Export:
         change = self._progress.of(state)
         change.rows, change.bad = rows, reason
         if reason:
+            self._tried_again.add(state.key)
             log.warning("%s is set aside: %s.", self._uri(state), reason)
 
     def _read_rows(self, file: SourceFile, state: FileState, with_doubtful: bool) -> int:  # noqa: FBT001
         done = state.settled | state.held
         if not with_doubtful:
             done |= state.doubtful
-        with storage.local_copy(file.path) as local:
+        with ExitStack() as stack:
+            try:
+                local = stack.enter_context(storage.local_copy(file.path))
+            except FileNotFoundError:
+                raise FileSetAsideError(GONE) from None
             reader = read_events(local, file.event_type, done)
+            since_look = 0
             while True:
                 try:
                     row, event = next(reader)
                 except StopIteration as end:
                     return int(end.value)
                 self._take(file, state, row, event, with_doubtful=with_doubtful)
-                if row % ROWS_BETWEEN_LOOKS == 0:
+                since_look += 1
+                if since_look >= ROWS_BETWEEN_LOOKS:
                     self._look_up()
-                if self._outbox.ready >= EVENTS_PER_REQUEST:
-                    self._send_until(lambda: self._outbox.ready < EVENTS_PER_REQUEST)
+                    since_look = 0
+                if self._outbox.is_full:
+                    self._send_until(lambda: not self._outbox.is_full)
 
     def _take(
         self, file: SourceFile, state: FileState, row: int, event: CurrentsEvent, *, with_doubtful: bool
@@ -254,7 +289,7 @@ class Export:
             return False
         return f"{EPOCH + timedelta(seconds=seconds[0]):%Y-%m-%d-%H}" not in self._request.hours
 
-    def _send_until(self, reached: Any) -> None:
+    def _send_until(self, reached: Callable[[], bool]) -> None:
         """Send what may go until something is reached."""
         while not reached():
             self._look_up()
@@ -339,7 +374,7 @@ class Export:
         self._settle(waiting.state, waiting.row, outcome)
         self._close_where_settled(waiting.state)
         for state, row in waiting.twins:
-            self._settle(state, row, "duplicates")
+            self._settle(state, row, "duplicates" if outcome == "sent" else outcome)
             self._close_where_settled(state)
 
     def _settle_unsent(self, state: FileState, row: int, not_sent: NotSent) -> None:
@@ -423,12 +458,15 @@ class Export:
         self._record()
         counts = self._checkpoint.counts
         bad = [state for state in self._checkpoint.bad_files() if state.bad_run == self._request.run_id]
+        for state in bad:
+            state.reported = True
         report = {
             "run_id": self._request.run_id,
             "source": storage.uri(self._request.source),
             **numbers(counts),
             "set_aside": [{"file": self._uri(state), "reason": state.bad} for state in bad],
             "notes": notes(counts),
+            "kept_aside": self._ledger.uri("aside"),
             "requests": self._client.statistics(),
             "seconds": round(seconds, 3),
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -455,8 +493,8 @@ class Export:
         return (
             f"{those} set aside, {self._request.max_bad_files} are allowed (max_bad_files). "
             f"{shown}{more}. Everything that could be read was sent and is recorded. Mend a file, and the "
-            "next run reads what it had not; clear this task to try the same file again; or leave it: later "
-            "runs pass over it."
+            "next run reads it (clear this task where its size is the same); or leave it: later runs pass "
+            "over it."
         )
 
     def _uri(self, state: FileState) -> str:

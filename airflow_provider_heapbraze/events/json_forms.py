@@ -28,6 +28,7 @@ CHUNK = 1 << 20
 LONGEST = 128 << 20
 SOME_FIELD_OF_EVERY_EVENT = frozenset({"id", "time", "event_type", "user_id", "external_user_id"})
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+LIST_BRACKETS = {"[": 1, "]": -1}
 OPEN_ENDS = (b"[", b"{", b",")
 BETWEEN_DOCUMENTS = " \t\r\n,[]"
 
@@ -68,6 +69,7 @@ class Lines:
         self._number = 0
         self._rejected = 0
         self._first_reason = ""
+        self._open_lists = 0
 
     def values(self) -> Iterator[Any]:
         """Give one value per line; or, where neither of the first two is one, values that span lines."""
@@ -135,7 +137,7 @@ class Lines:
             if len(text) > LONGEST:
                 raise FileSetAsideError(f"a value before line {self._number:,} does not end")
         text = yield from self._values_in(text)
-        if text.strip(BETWEEN_DOCUMENTS):
+        if text or self._open_lists:
             raise self._no_json()
 
     def _no_json(self) -> FileSetAsideError:
@@ -147,6 +149,7 @@ class Lines:
         position = 0
         while True:
             while position < len(text) and text[position] in BETWEEN_DOCUMENTS:
+                self._open_lists += LIST_BRACKETS.get(text[position], 0)
                 position += 1
             try:
                 value, position = decoder.raw_decode(text, position)

@@ -209,7 +209,6 @@ class EventMapping:
     def _properties(self, event: CurrentsEvent) -> Properties:
         properties = Properties()
         values = properties.values
-        values["braze_event_type"] = event.type
         special = self._special(event.type, event.personal)
         for name, value in event.fields.items():
             if name in special:
@@ -218,6 +217,7 @@ class EventMapping:
                 values[name] = value  # nearly all of them: worth a way of their own
             else:
                 properties.put(name, value)
+        values["braze_event_type"] = event.type
         if self._selects_names:
             properties.values = {name: value for name, value in values.items() if self._name_selected(name)}
         return properties

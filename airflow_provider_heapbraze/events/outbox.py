@@ -13,6 +13,8 @@ from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from airflow_provider_heapbraze.clients.heap import EVENTS_PER_REQUEST
+
 if TYPE_CHECKING:
     from airflow_provider_heapbraze.clients.event_budget import Room
     from airflow_provider_heapbraze.events.mapping import HeapEvent
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 # Heap documents no limit of a request's size; this is what Braze takes at most, and bounds memory.
 MOST_BYTES = 4 << 20
+MOST_BYTES_READY = 16 << 20
 MOST_BYTES_ASIDE = 48 << 20
 
 
@@ -53,7 +56,7 @@ class Outbox:
         self._most_bytes_aside = most_bytes_aside
         self._ready: deque[Waiting] = deque()
         self._aside: defaultdict[bytes, deque[Waiting]] = defaultdict(deque)
-        self._bytes_aside = 0
+        self._bytes_aside = self._bytes_ready = 0
 
     def __len__(self) -> int:
         return self.ready + sum(map(len, self._aside.values()))
@@ -62,6 +65,11 @@ class Outbox:
     def ready(self) -> int:
         """Return how many events wait for nothing but the limit in all, as far as is known."""
         return len(self._ready)
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether there is enough for a request: no more needs to be read."""
+        return self.ready >= EVENTS_PER_REQUEST or self._bytes_ready >= MOST_BYTES_READY
 
     @property
     def has_room_aside(self) -> bool:
@@ -75,6 +83,7 @@ class Outbox:
         """
         if waiting.identity not in self._aside:
             self._ready.append(waiting)
+            self._bytes_ready += len(waiting.event.body)
             return True
         return self._put_aside(waiting)
 
@@ -92,6 +101,7 @@ class Outbox:
             self._take_aside(identity, batch)
         while self._ready and not batch.is_full_for(self._ready[0]):
             waiting = self._ready.popleft()
+            self._bytes_ready -= len(waiting.event.body)
             if batch.may_hold(waiting):
                 batch.add(waiting)
             elif not self._put_aside(waiting):

@@ -23,6 +23,7 @@ class FileState:
     :param rows: number of events in the file; None until it was read to its end.
     :param bad: why the file was set aside; empty where it was not.
     :param bad_run: the run that set it aside.
+    :param reported: whether that run lived to say so.
     """
 
     key: int
@@ -34,6 +35,12 @@ class FileState:
     rows: int | None = None
     bad: str = ""
     bad_run: str = ""
+    reported: bool = False
+
+    @property
+    def is_known_bad(self) -> bool:
+        """Tell whether the file was set aside, everything else in it is settled, and people were told."""
+        return bool(self.bad) and self.reported and self.is_settled
 
     @property
     def is_settled(self) -> bool:

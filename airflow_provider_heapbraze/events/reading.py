@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airflow_provider_heapbraze.events.currents import EventReader
 
 COMPRESSIONS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+GONE = "it is gone: it was there when the folder was listed"
 JSON_BEGINS = (b"{", b"[")
 
 
@@ -46,8 +47,11 @@ def _content(file: Path) -> Iterator[io.BufferedReader]:
     """Open a file; a compressed one, as if it were not."""
     import pyarrow as pa
 
-    with file.open("rb") as packed:
-        begin = packed.read(4)
+    try:
+        with file.open("rb") as packed:
+            begin = packed.read(4)
+    except FileNotFoundError:
+        raise FileSetAsideError(GONE) from None
     compression = next((name for magic, name in COMPRESSIONS.items() if begin.startswith(magic)), None)
     if compression is None:
         with file.open("rb") as plain:

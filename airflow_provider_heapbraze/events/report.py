@@ -53,7 +53,7 @@ def as_table(report: Mapping[str, Any]) -> str:
         ("events in the files", report["events"]),
         ("  without an identity", -report["anonymous"]),
         *((f"  filtered by {reason}", -count) for reason, count in report["filtered_by"].items()),
-        ("  sent before", -report["duplicates"]),
+        ("  the same event as another", -report["duplicates"]),
         *((f"  rejected: {reason}", -count) for reason, count in report["rejected_by"].items()),
         ("sent to Heap", report["sent"]),
     ]
@@ -73,5 +73,7 @@ def notes(counts: Mapping[str, int]) -> list[str]:
     for name, count in sorted(counts.items()):
         outcome, _, reason = name.partition(":")
         if outcome == "rejected":
-            said.append(f"{count:,} events were set aside: each {REASONS[reason]}.")
+            said.append(f"{count:,} events were kept aside: each {REASONS[reason]}.")
+    if counts.get("anonymous"):
+        said.append(f"{counts['anonymous']:,} events were kept aside: each {REASONS['anonymous']}.")
     return said

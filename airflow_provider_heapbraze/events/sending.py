@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CONNECTIONS = 4
 SPLITTABLE = frozenset({400, 413})
 # Some refused events are theirs to mend; so many, with none accepted, are a wrong setting.
-REFUSED_WITHOUT_SUCCESS = 100
+REFUSED_WITHOUT_SUCCESS = 20
 FRESH_SECONDS = 4.0
 
 
@@ -45,9 +45,18 @@ class EventSender:
     """A pool of threads that send; used by one thread.
 
     :param budget: room for a batch is taken before it is handed over; for what is sent again, here.
+    :param accepted_before: whether this environment ever accepted an event: then an event that is refused
+        is at fault, and not the app id.
     """
 
-    def __init__(self, client: HeapClient, budget: EventBudget, *, connections: int = CONNECTIONS) -> None:
+    def __init__(
+        self,
+        client: HeapClient,
+        budget: EventBudget,
+        *,
+        accepted_before: bool = False,
+        connections: int = CONNECTIONS,
+    ) -> None:
         self._client = client
         self._budget = budget
         self._connections = connections
@@ -56,7 +65,7 @@ class EventSender:
         self._pool = ThreadPoolExecutor(connections, thread_name_prefix="track")
         self._under_way: dict[Future[Answered], _Room] = {}
         self._arrived = Answered()
-        self._anything_accepted = False
+        self._anything_accepted = accepted_before
 
     @property
     def is_busy(self) -> bool:
@@ -106,12 +115,7 @@ class EventSender:
         :raises PermanentError: it is so.
         """
         if self._arrived.refused:
-            raise PermanentError(
-                f"Heap refuses everything: {len(self._arrived.refused)} events were refused, each of them "
-                "alone, and none was accepted. It refuses a wrong app id in the same way: look at the login "
-                "and the region of the Heap connection. The events stay where they are; clear the task to go "
-                "on. If only the events are at fault, they are set aside as soon as another one is accepted."
-            )
+            raise _everything_is_refused(len(self._arrived.refused))
 
     def stop(self) -> None:
         """Let nothing more go. Safe in a signal handler."""
@@ -121,6 +125,12 @@ class EventSender:
     def close(self) -> None:
         """End the threads; what is under way is waited for, since its end is what it waits for."""
         self._pool.shutdown(cancel_futures=True)
+
+    def _check_not_everything_refused(self, answered: Answered) -> None:
+        """End a batch soon where the app id is wrong: else each of its events would be sent alone."""
+        none_accepted = not self._anything_accepted and not answered.accepted
+        if none_accepted and len(answered.refused) >= REFUSED_WITHOUT_SUCCESS:
+            raise _everything_is_refused(len(answered.refused))
 
     def _sort_out(self) -> None:
         """Take over what the threads have finished."""
@@ -159,6 +169,7 @@ class EventSender:
             room.leave()
             if len(batch) == 1:
                 answered.refused.append((batch[0], f"refused_{error.status}"))
+                self._check_not_everything_refused(answered)
                 return
             middle = len(batch) // 2
             for half in (batch[:middle], batch[middle:]):
@@ -167,6 +178,15 @@ class EventSender:
             answered.accepted += batch
         finally:
             room.leave()
+
+
+def _everything_is_refused(events: int) -> PermanentError:
+    return PermanentError(
+        f"Heap refuses everything: {events} events were refused, each of them alone, and none was accepted. "
+        "It refuses a wrong app id in the same way: look at the login and the region of the Heap connection. "
+        "The events stay where they are; clear the task to go on. If only the events are at fault, they are "
+        "kept aside as soon as another one is accepted."
+    )
 
 
 class _Room:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 import re
 import time
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_heapbraze.events.keys import Keys
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 SUMMED_UP = ("progress", "states", "done", "ids")
@@ -80,7 +83,7 @@ class Commit:
     :param state: file with the files that are not done.
     :param done: file with the keys of those that are.
     :param ids: files with ids, by hour since 1970.
-    :param counts: of the run so far.
+    :param counts: of runs that have no report yet, by run.
     :param report: of the run, where it is at its end; else empty.
     """
 
@@ -89,7 +92,7 @@ class Commit:
     state: str
     done: str
     ids: dict[int, str]
-    counts: dict[str, int]
+    counts: dict[str, dict[str, int]]
     report: str
 
 
@@ -115,7 +118,7 @@ class SourceLedger(LedgerFolder):
         found: list[Claim | Commit] = []
         number = self.last_number()
         while number and not (found and isinstance(found[0], Commit)):
-            found.insert(0, self._entry(number))
+            found.insert(0, self.entry(number))
             number -= 1
         return found
 
@@ -216,9 +219,13 @@ class SourceLedger(LedgerFolder):
             for path in list(root.iterdir()) if root.exists() else []:
                 number = _number_in(path)
                 if number is not None and number < before and f"{folder}/{path.name}" not in kept:
-                    path.unlink()
+                    _remove(path)
 
-    def _entry(self, number: int) -> Claim | Commit:
+    def entry(self, number: int) -> Claim | Commit:
+        """Read an entry of the log.
+
+        :raises LedgerDamagedError: it is missing or cannot be read.
+        """
         return self._read_as(log_name(number), lambda record: _entry_from(number, record))
 
     def _read_as(self, name: str, form: Callable[[dict[str, Any]], T]) -> T:
@@ -236,10 +243,18 @@ class SourceLedger(LedgerFolder):
 
     def _lost(self, number: int) -> PlaceLostError:
         return PlaceLostError(
-            f"Run {self._entry(number).run_id} took {self._target.folder} over with entry {number} of its "
+            f"Run {self.entry(number).run_id} took {self._target.folder} over with entry {number} of its "
             "log; this run stops. What it had sent without an answer is known to that run. Nothing is to be "
             "done, unless that run fails."
         )
+
+
+def _remove(path: Path) -> None:
+    """Remove a file that is not needed any more; one that may not be removed harms nobody."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("%s is not needed any more and cannot be removed (%s).", path.name, type(error).__name__)
 
 
 def _entry_from(number: int, record: dict[str, Any]) -> Claim | Commit:
@@ -264,6 +279,7 @@ def _state_record(state: FileState) -> dict[str, Any]:
         "rows": state.rows,
         "bad": state.bad,
         "bad_run": state.bad_run,
+        "reported": state.reported,
         "settled": _packed(state.settled),
         "doubtful": _packed(state.doubtful),
     }

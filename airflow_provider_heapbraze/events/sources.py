@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,9 @@ class SourceFile:
     @property
     def key(self) -> int:
         """Return a number that tells this file from every other; one of another size is another file."""
-        digest = hashlib.blake2b(f"{self.name}\0{self.size}".encode(), digest_size=8).digest()
+        digest = hashlib.blake2b(
+            f"{self.name}\0{self.size}".encode(errors="surrogateescape"), digest_size=8
+        ).digest()
         return int.from_bytes(digest, "big", signed=True)
 
     @property
@@ -103,12 +106,12 @@ def find_files(source: Any) -> Iterator[SourceFile]:
 def _below(folder: Any, source: Any) -> Iterator[SourceFile]:
     """List a folder; one ``event_type=`` folder, or one top folder of a prefix, at a time as a whole."""
     children = sorted(folder.iterdir(), key=lambda child: child.name)
-    folders = [child for child in children if child.is_dir()]
-    split = len(folders) == 1 or any(child.name.startswith("event_type=") for child in folders)
+    folders = {child.name for child in children if child.is_dir()}
+    split = len(folders) == 1 or any(name.startswith("event_type=") for name in folders)
     for child in children:
         if _is_hidden(child.name):
             continue
-        if child not in folders:
+        if child.name not in folders:
             yield SourceFile(child, _relative(child, source), child.stat().st_size, _text(source))
         elif split and not child.name.startswith("event_type="):
             yield from _below(child, source)
@@ -126,11 +129,17 @@ def _whole(folder: Any, source: Any) -> Iterator[SourceFile]:
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, int]]:
-    for where, folders, names in os.walk(folder):
+    for where, folders, names in os.walk(folder, onerror=_fail):
         folders.sort()
         for name in sorted(names):
             path = Path(where) / name
-            yield path, path.stat().st_size
+            with suppress(FileNotFoundError):  # removed meanwhile, or a link to nothing
+                yield path, path.stat().st_size
+
+
+def _fail(error: OSError) -> None:
+    """Pass over no folder: what cannot be listed is not empty."""
+    raise error
 
 
 def _list(folder: Any) -> Iterator[tuple[Any, int]]:

@@ -38,9 +38,12 @@ class BrazeCurrentsToHeapOperator(HeapBrazeOperator):
 
     Files are found out by their content: Avro, JSON lines, JSON documents, Custom HTTP batches, plain or
     compressed. A retry or a cleared task goes on at the very event where the last attempt stopped; a file
-    that comes late is found by the next run. Returns ``{"files", "events", "sent", "duplicates", "anonymous",
-    "filtered", "cut", "rejected", "set_aside", "requests", "report_uri"}``, where ``events`` is the sum of
-    what was sent, duplicates, anonymous, filtered and rejected. Outlets of type ``Asset`` get the counts.
+    that comes late is found by the next run. There is one checkpoint per source, environment and ledger: two
+    exports of one source with different rules need a ledger each.
+
+    Returns ``{"files", "events", "sent", "duplicates", "anonymous", "filtered", "cut", "rejected",
+    "set_aside", "requests", "report_uri"}``, where ``events`` is the sum of what was sent, duplicates,
+    anonymous, filtered and rejected. Outlets of type ``Asset`` get the counts.
 
     :param source: folder of the files, in Braze's layout or any other: ``s3://conn_id@bucket/prefix``.
     :param heap_conn_id: the Heap connection.
@@ -56,8 +59,11 @@ class BrazeCurrentsToHeapOperator(HeapBrazeOperator):
     :param include_properties: patterns of Heap properties that go along.
     :param exclude_properties: patterns of Heap properties that do not; they win.
     :param sample: share of the people whose events go along, above 0 and up to 1; the same people always.
-    :param start: of a backfill, ISO 8601 (UTC where nothing is said): from the hour of this moment on.
-    :param end: of a backfill: up to this moment, not with it. A backfill has a checkpoint of its own.
+    :param start: of a backfill, ISO 8601 (UTC where nothing is said): from the hour of this moment on. Hours
+        are those of Braze's folders, in which it queued the events; where a path has none, of the events.
+    :param end: of a backfill: up to the hour of this moment, with it unless the moment is its very
+        beginning. A backfill has a checkpoint of its own.
+    :param window_days: for how many days ids of events are kept, to know an event that comes again.
     :param max_bad_files: files that may be set aside as unreadable before the task fails at its end.
     :param ledger: location of the ledger; default ``[heapbraze] ledger`` of Airflow's configuration.
     """
@@ -77,6 +83,7 @@ class BrazeCurrentsToHeapOperator(HeapBrazeOperator):
         "sample",
         "start",
         "end",
+        "window_days",
         "max_bad_files",
         "ledger",
     )
@@ -99,6 +106,7 @@ class BrazeCurrentsToHeapOperator(HeapBrazeOperator):
         sample: float = 1.0,
         start: str | datetime | None = None,
         end: str | datetime | None = None,
+        window_days: float = 3.0,
         max_bad_files: int = 0,
         ledger: str | None = None,
         **kwargs: Any,
@@ -118,6 +126,7 @@ class BrazeCurrentsToHeapOperator(HeapBrazeOperator):
         self.sample = sample
         self.start = start
         self.end = end
+        self.window_days = window_days
         self.max_bad_files = max_bad_files
         self.ledger = ledger
         self._export: Export | None = None
@@ -159,11 +168,15 @@ class BrazeCurrentsToHeapOperator(HeapBrazeOperator):
         source, hours = path_of(uri), self._hours()
         rules = self._rules(salt)
         if hours:
-            rate = budget.limits.events / budget.limits.period
-            self.log.info("The backfill holds %s.", estimate(source, hours, events_per_second=rate))
+            held = estimate(source, hours, events_per_second=budget.events_per_second)
+            self.log.info("The backfill holds %s.", held)
         target = ExportTarget(uri, client.environment, f"{hours.start}/{hours.end}" if hours else "")
         request = ExportRequest(
-            source=source, run_id=run_id(context), hours=hours, max_bad_files=int(self.max_bad_files)
+            source=source,
+            run_id=run_id(context),
+            hours=hours,
+            max_bad_files=int(self.max_bad_files),
+            window_days=float(self.window_days),
         )
         ledger = SourceLedger(ledger_root(self.ledger), target)
         return Export(request, ledger, EventMapping(rules), client, budget)

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from airflow.providers.common.compat.sdk import BaseSensorOperator, conf
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    conf,
+)
 
 from airflow_provider_heapbraze.hooks.heap import HeapHook
 from airflow_provider_heapbraze.locations import ledger_uri
-from airflow_provider_heapbraze.operators._airflow import airflow_errors, required
-from airflow_provider_heapbraze.triggers.currents import BrazeCurrentsTrigger, has_new_files
+from airflow_provider_heapbraze.operators._airflow import airflow_errors, choice, required
+from airflow_provider_heapbraze.triggers.currents import NEW_FILES, BrazeCurrentsTrigger, has_new_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow.sdk import Context
+
+# The trigger ends by itself; where it does not, for example in a triggerer that is down, Airflow ends it.
+LATE_SECONDS = 600
 
 
 class BrazeCurrentsSensor(BaseSensorOperator):
@@ -27,6 +36,8 @@ class BrazeCurrentsSensor(BaseSensorOperator):
     :param source: as the operator's.
     :param heap_conn_id: as the operator's.
     :param ledger: as the operator's.
+    :param on_timeout: what becomes of the task where nothing new has come: ``fail`` or ``skip``. (Airflow's
+        own ``soft_fail`` would skip errors, too.)
     :param deferrable: wait in the triggerer, without a worker; default ``[operators] default_deferrable``.
     """
 
@@ -39,6 +50,7 @@ class BrazeCurrentsSensor(BaseSensorOperator):
         source: str,
         heap_conn_id: str = HeapHook.default_conn_name,
         ledger: str | None = None,
+        on_timeout: Literal["fail", "skip"] = "fail",
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
@@ -46,23 +58,36 @@ class BrazeCurrentsSensor(BaseSensorOperator):
         self.source = source
         self.heap_conn_id = heap_conn_id
         self.ledger = ledger
+        self.on_timeout = on_timeout
         self.deferrable = deferrable
 
     def execute(self, context: Context) -> Any:
         """Look once; then wait, in the triggerer where that is wanted."""
         if not self.deferrable:
-            return super().execute(context)
+            try:
+                return super().execute(context)
+            except AirflowSensorTimeout:
+                self._end_without_files()
         if not self.poke(context):
+            until = time.time() + self.timeout
             self.defer(
-                trigger=BrazeCurrentsTrigger(**self._place(), poke_interval=self.poke_interval),
+                trigger=BrazeCurrentsTrigger(**self._place(), poke_interval=self.poke_interval, until=until),
                 method_name="execute_complete",
-                timeout=timedelta(seconds=self.timeout),
+                timeout=timedelta(seconds=self.timeout + LATE_SECONDS),
             )
         return None
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> None:  # noqa: ARG002 - Airflow's
-        """Go on: the triggerer has seen new files."""
+        """Go on: the triggerer has seen new files, or has looked for them long enough."""
+        if event["status"] != NEW_FILES:
+            self._end_without_files()
         self.log.info("There are new files.")
+
+    def _end_without_files(self) -> NoReturn:
+        said = f"No new files have come in {self.timeout:,.0f} s."
+        if choice(self.on_timeout, "on_timeout", ("fail", "skip")) == "skip":
+            raise AirflowSkipException(said)
+        raise AirflowSensorTimeout(said)
 
     def poke(self, context: Context) -> bool:  # noqa: ARG002 - Airflow's signature
         """Tell whether there are new files."""

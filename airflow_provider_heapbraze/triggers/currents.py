@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -11,22 +12,28 @@ from asgiref.sync import sync_to_async
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+NEW_FILES, NOTHING_NEW = "new files", "nothing new"
+
 
 class BrazeCurrentsTrigger(BaseTrigger):
-    """Fires as soon as a source has files that are not exported to the end.
+    """Fires as soon as a source has files that are not exported to the end, or at its time.
 
     :param source: location of the files.
     :param ledger: location of the ledger.
     :param environment: a hash that names Heap's environment.
     :param poke_interval: seconds between two looks.
+    :param until: UTC epoch seconds after which nobody looks any more.
     """
 
-    def __init__(self, source: str, ledger: str, environment: str, poke_interval: float) -> None:
+    def __init__(
+        self, source: str, ledger: str, environment: str, poke_interval: float, until: float
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.source = source
         self.ledger = ledger
         self.environment = environment
         self.poke_interval = poke_interval
+        self.until = until
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger anew, in another triggerer."""
@@ -37,6 +44,7 @@ class BrazeCurrentsTrigger(BaseTrigger):
                 "ledger": self.ledger,
                 "environment": self.environment,
                 "poke_interval": self.poke_interval,
+                "until": self.until,
             },
         )
 
@@ -44,11 +52,13 @@ class BrazeCurrentsTrigger(BaseTrigger):
         """Look until there is something new."""
         # Storage is read in a thread; connections are asked for in the triggerer's own loop.
         look = sync_to_async(has_new_files, thread_sensitive=False)
-        while True:
+        status = NOTHING_NEW
+        while status == NOTHING_NEW and time.time() < self.until:
             if await look(self.source, self.ledger, self.environment):
-                yield TriggerEvent({"status": "new files"})  # type: ignore[no-untyped-call]
-                return
-            await asyncio.sleep(self.poke_interval)
+                status = NEW_FILES
+            else:
+                await asyncio.sleep(self.poke_interval)
+        yield TriggerEvent({"status": status})  # type: ignore[no-untyped-call]
 
 
 def has_new_files(source: str, ledger: str, environment: str) -> bool:

@@ -10,7 +10,13 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    TaskDeferred,
+)
 from airflow.sdk import Asset
 
 from airflow_provider_heapbraze.hooks import _connection
@@ -209,6 +215,17 @@ class TestSensor:
         put(exporting, samples.TYPES[0])
         event = asyncio.run(anext(aiter(again.run())))
         assert event.payload == {"status": "new files"}
+
+    @pytest.mark.parametrize(
+        ("on_timeout", "error"), [("fail", AirflowSensorTimeout), ("skip", AirflowSkipException)]
+    )
+    def test_it_ends_by_itself_where_nothing_comes(self, exporting, on_timeout, error):
+        sensor = self.sensor(exporting, deferrable=True, poke_interval=1, timeout=0, on_timeout=on_timeout)
+        with pytest.raises(TaskDeferred) as deferred:
+            sensor.execute(context())
+        event = asyncio.run(anext(aiter(deferred.value.trigger.run())))
+        with pytest.raises(error, match="No new files"):
+            sensor.execute_complete(context(), event.payload)
 
     def test_it_does_not_defer_where_files_wait_already(self, exporting):
         put(exporting, samples.TYPES[0])

@@ -469,7 +469,7 @@ def test_limits_must_allow_something(limits):
 
 
 def test_the_estimate_is_the_time_at_the_limit(make_budget):
-    assert make_budget(EventLimits()).seconds_for(15_000) == pytest.approx(60.0)
+    assert make_budget(EventLimits()).events_per_second == pytest.approx(250.0)
 
 
 @pytest.fixture

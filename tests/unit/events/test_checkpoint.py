@@ -647,8 +647,8 @@ class Model:
             self.files = {key: file if key in keys else Known() for key, file in self.files.items()}
         first = max((hour for hour, _ in self.ids), default=0) - WINDOW
         self.ids = {(hour, key) for hour, key in self.ids if hour > first}
-        self.counts = {} if at_end else {run: self.counts.get(run, Counter())}
         if at_end:
+            self.counts.pop(run, None)
             self.come(run)
 
 

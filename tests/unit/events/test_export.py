@@ -103,7 +103,7 @@ def test_anonymous_and_bad_events_are_kept_aside_with_their_reason(place):
     assert report["rejected_by"] == {"no_id": 1, "no_time": 1}
     assert (report["sent"], report["anonymous"]) == (1, 1)
     assert sum(report[part] for part in PARTS) == report["events"] == 4
-    assert "1 events were set aside: each has no time, or one that is zero or negative." in report["notes"]
+    assert "1 events were kept aside: each has no time, or one that is zero or negative." in report["notes"]
     (aside,) = place.ledger.glob("sources/*/aside/*.jsonl")
     kept = [json.loads(line) for line in aside.read_text().splitlines()]
     assert [(line["row"], line["reason"]) for line in kept] == [
@@ -142,6 +142,15 @@ def test_what_heap_refuses_is_found_and_kept_aside(place, heapbraze_sandbox):
     assert report["rejected_by"] == {"refused_400": 3}
     (aside,) = place.ledger.glob("sources/*/aside/*.jsonl")
     assert {json.loads(line)["event"]["idempotency_key"] for line in aside.read_text().splitlines()} == poison
+
+
+def test_a_single_bad_event_is_known_to_be_at_fault_where_heap_took_others_before(place, heapbraze_sandbox):
+    first, second = samples.numbered(2)
+    put(place, "a.avro", [first])
+    place.run()
+    heapbraze_sandbox.faults(poison=[second["id"]])
+    put(place, "b.avro", [second])
+    assert place.run("run-2")["rejected_by"] == {"refused_400": 1}
 
 
 def test_where_everything_is_refused_no_event_is_blamed(place, heapbraze_sandbox):
@@ -246,6 +255,46 @@ def test_a_kill_records_what_was_accepted(place, heapbraze_sandbox):
     assert heapbraze_sandbox.heap_sends() == {1: 4000}
 
 
+def test_commits_in_the_middle_of_a_run_change_nothing(place, heapbraze_sandbox, monkeypatch):
+    monkeypatch.setattr("airflow_provider_heapbraze.events.export.RECORDS_BETWEEN_COMMITS", 2)
+    plenty = {"limit": 1_000_000, "seconds": 1}
+    heapbraze_sandbox.settings(limits={"heap": plenty, "heap_identity": plenty})
+    place.limits = EventLimits(1000, 1000, 0.5)
+    put(place, "a.avro", samples.numbered(6000))
+    for seconds in (0.4, 0.8):
+        export = place.open()
+        threading.Timer(seconds, export.stop).start()
+        with pytest.raises(InterruptedCallError):
+            export.run()
+    report = place.run()
+    assert report["events"] == report["sent"] == 6000
+    assert heapbraze_sandbox.state()["heap"]["events"] == 6000
+    entries = [json.loads(path.read_text()) for path in place.ledger.glob("sources/*/log/*.json")]
+    assert len([entry for entry in entries if entry.get("report") == ""]) > 2, "not only at the end"
+
+
+def test_files_that_come_while_only_a_hot_identity_waits_are_not_held_back(
+    place, heapbraze_sandbox, monkeypatch
+):
+    monkeypatch.setattr("airflow_provider_heapbraze.events.export.LIST_SECONDS", 0.3)
+    place.limits = EventLimits(2000, 50, 0.5)
+    hot = list(samples.numbered(400, hot="hot-private-person", share=1.0))
+    put(place, "a.avro", hot)
+    others = list(samples.numbered(500, start=1000))
+    thread = threading.Timer(1.0, put, args=(place, "b.avro", others))
+    thread.start()
+    export = place.open()
+    runner = threading.Thread(target=export.run)
+    runner.start()
+    until = time.monotonic() + 20
+    while not ids(others) <= set(in_heap(heapbraze_sandbox)) and time.monotonic() < until:
+        time.sleep(0.1)
+    hot_ones_then = len(ids(hot) & set(in_heap(heapbraze_sandbox)))
+    runner.join(60)
+    assert hot_ones_then < 400, "they went while the hot one still waited"
+    assert heapbraze_sandbox.heap_sends() == {1: 900}
+
+
 def test_a_record_that_was_written_without_an_answer_counts_once(place, heapbraze_sandbox, monkeypatch):
     write, failures = SourceLedger.write_progress, [OSError("no answer from the store")]
 
@@ -319,6 +368,31 @@ class TestBadFiles:
         assert [item["reason"] for item in report["set_aside"]] == [
             "it is empty; Braze writes no empty file, so it may be cut off, or still being written"
         ]
+
+    def test_a_run_that_dies_leaves_its_bad_files_to_the_next(self, place, heapbraze_sandbox):
+        put(place, "whole.avro", samples.numbered(3000))
+        whole = (place.source / "whole.avro").read_bytes()
+        (place.source / "whole.avro").unlink()
+        (place.source / "torn.avro").write_bytes(whole[: len(whole) // 2])
+        heapbraze_sandbox.faults(next=[{"count": 99, "status": 401}])
+        with pytest.raises(AuthenticationError):
+            place.run("run-1")
+        heapbraze_sandbox.faults()
+        with pytest.raises(BadFilesError, match="1 file was set aside"):
+            place.run("run-2")
+        assert heapbraze_sandbox.state()["heap"]["events"] > 1000
+        assert place.run("run-3")["set_aside"] == []
+
+    def test_a_file_mended_to_the_same_size_is_read_when_the_run_is_cleared(self, place, heapbraze_sandbox):
+        put(place, "a.avro", samples.numbered(3000))
+        whole = (place.source / "a.avro").read_bytes()
+        middle = len(whole) // 2
+        (place.source / "a.avro").write_bytes(whole[:middle] + b"\xff" * 4000 + whole[middle + 4000 :])
+        with pytest.raises(BadFilesError):
+            place.run()
+        (place.source / "a.avro").write_bytes(whole)
+        place.run()
+        assert heapbraze_sandbox.heap_sends() == {1: 3000}
 
     def test_the_same_run_tries_again_and_a_later_one_passes_over(self, place):
         (place.source / "empty.avro").write_bytes(b"")

@@ -554,3 +554,11 @@ def test_a_small_file_that_unpacks_to_a_huge_line(tmp_path):
     reason, memory = done.stdout.split("\n", 1)
     assert reason == "line 2 is longer than 128 MiB: no event and no batch of Braze is"
     assert int(memory.split()[1]) < 700 << 10
+
+
+@pytest.mark.parametrize(
+    "content", [b'[\n{"id": "1"},\n{"id": "2"},\n', b'[{"id": "1"},{"id": "2"}', b'[{"id": "1"},']
+)
+def test_a_list_that_is_cut_between_its_items(content, read):
+    _, reason = read(content)
+    assert reason.startswith("it is no JSON, or cut off, near line ")
