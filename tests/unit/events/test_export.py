@@ -255,6 +255,19 @@ def test_a_kill_records_what_was_accepted(place, heapbraze_sandbox):
     assert heapbraze_sandbox.heap_sends() == {1: 4000}
 
 
+def test_what_is_settled_is_recorded_while_files_are_read(place, monkeypatch):
+    """Every second: here every second is over at once."""
+    nobody = list(samples.numbered(2500))
+    for record in nobody:
+        record["external_user_id"] = None
+    put(place, "a.avro", nobody)
+    monkeypatch.setattr("airflow_provider_heapbraze.events.account.FLUSH_SECONDS", 0.0)
+    assert place.run()["anonymous"] == 2500
+    assert len(list(place.ledger.glob("sources/*/progress/*.json"))) >= 5
+    kept = [path.read_text().splitlines() for path in place.ledger.glob("sources/*/aside/*.jsonl")]
+    assert sorted(map(len, kept)) == [500] * 5
+
+
 def test_commits_in_the_middle_of_a_run_change_nothing(place, heapbraze_sandbox, monkeypatch):
     monkeypatch.setattr("airflow_provider_heapbraze.events.export.RECORDS_BETWEEN_COMMITS", 2)
     plenty = {"limit": 1_000_000, "seconds": 1}
