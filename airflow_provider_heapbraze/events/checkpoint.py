@@ -103,17 +103,16 @@ class Checkpoint:
         self.counts = self._counts_by_run.get(run_id, Counter())
 
     def _take_place(self, run_id: str) -> int:
-        for _ in range(LOOKS):
-            number = self._number + 1
+        number = self._number + 1
+        while True:
             try:
                 self._ledger.claim(number, run_id)
             except PlaceLostError:
                 if isinstance(self._ledger.entry(number), Claim):
                     raise
-                self._number = number  # a commit of the run that is at work: the place after it, then
+                number += 1  # a commit of the run that is at work: the place after it, then
             else:
                 return number
-        return self._number
 
     def check(self) -> None:
         """Make sure that the source is still this run's.

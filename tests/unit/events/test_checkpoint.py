@@ -295,6 +295,20 @@ def test_a_run_that_is_taken_over_while_it_comes_stops(ledger, monkeypatch):
     assert about(reload(ledger), A) == ([0], [], None, "", "")
 
 
+def test_a_run_that_commits_meanwhile_does_not_turn_another_away(ledger):
+    first = Run(ledger, "run-first")
+    second = Run(ledger, "run-second", claim=False)
+    for row in range(7):
+        first.settle(A, row)
+        first.record()
+        first.known.commit()
+    second.known.claim("run-second")
+    assert about(second.known, A) == (list(range(7)), [], None, "", "")
+    with pytest.raises(PlaceLostError, match="run-second"):
+        first.known.check()
+    second.known.check()
+
+
 def test_what_a_run_recorded_until_it_was_taken_over_is_known(ledger):
     """The other goes on until the claim, and its last rows must not be taken for new ones."""
     first = Run(ledger, "run-first")
