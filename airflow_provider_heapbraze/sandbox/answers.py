@@ -47,6 +47,28 @@ class CohortMembers(BaseModel):
     sent: SentIdentifiers
 
 
+class SegmentMembers(BaseModel):
+    """A segment with its users at this moment, named as a cohort's members are."""
+
+    segment_id: str
+    size: int
+    members: list[str]
+
+
+class SegmentExport(BaseModel):
+    """A segment export.
+
+    :param ready: whether all of its files are there.
+    :param files: how many it has when it is ready.
+    """
+
+    segment_id: str
+    object_prefix: str
+    ready: bool
+    files: int
+    users: int
+
+
 class AttributeUsers(BaseModel):
     """Who has a custom attribute, named as a cohort's members are; ``other`` counts other values."""
 
@@ -124,7 +146,7 @@ class RequestEntry(BaseModel):
     :param applied: whether it took effect.
     :param overlap: whether another request of the same cohort was under way.
     :param ids: number of identifiers by direction (``add``, ``remove``; ``set`` for attributes, events and
-        properties) and kind.
+        properties; ``get`` for users to show) and kind.
     :param body_sha256: tells a repeat from a new request.
     """
 

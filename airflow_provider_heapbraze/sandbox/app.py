@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from airflow_provider_heapbraze.sandbox import cohorts, control, heap, rest
+from airflow_provider_heapbraze.sandbox import cohorts, control, exports, heap, profiles, rest, segments
 from airflow_provider_heapbraze.sandbox.exchange import serve
 from airflow_provider_heapbraze.sandbox.models import Faults, NewUsers
 from airflow_provider_heapbraze.sandbox.world import World
@@ -33,9 +33,11 @@ def make_app(*, users: int = 0, faults: Faults | None = None) -> FastAPI:
         world.people.add(NewUsers(count=users))
         return world
 
+    vendors = (cohorts, rest, profiles, segments, exports, heap)
     routes = [
         Route(endpoint.path, _handler(endpoint), methods=[endpoint.method])
-        for endpoint in (*cohorts.ENDPOINTS, *rest.ENDPOINTS, *heap.ENDPOINTS)
+        for part in vendors
+        for endpoint in part.ENDPOINTS
     ]
     # FastAPI's pages about the API load their scripts from elsewhere: nothing here leaves the machine.
     app = FastAPI(

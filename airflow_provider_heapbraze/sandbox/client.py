@@ -58,7 +58,7 @@ class Sandbox:
         self._post("segments", {"segments": [*segments]})
 
     def settings(self, **change: Any) -> None:
-        """Change keys, permissions and limits (``Settings``); what is not named stays."""
+        """Change keys, permissions, limits and how reads behave (``Settings``); what is not named stays."""
         self._post("settings", change)
 
     def faults(self, **plan: Any) -> None:
@@ -72,6 +72,14 @@ class Sandbox:
     def cohort(self, cohort_id: str) -> dict[str, Any]:
         """Tell who is in a cohort, which in Braze nobody can."""
         return self._get(f"cohorts/{quote(cohort_id)}")
+
+    def segment(self, segment_id: str) -> dict[str, Any]:
+        """Tell who is in a segment at this moment, however far reads lag behind."""
+        return self._get(f"segments/{quote(segment_id)}")
+
+    def exports(self) -> list[dict[str, Any]]:
+        """List the segment exports in the order of their start."""
+        return self._list("exports")
 
     def attribute(self, name: str) -> dict[str, Any]:
         """Tell who has a custom attribute."""

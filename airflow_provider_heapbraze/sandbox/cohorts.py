@@ -102,15 +102,15 @@ class Change:
         identified = sum(i in people.by_device and people.anonymous_on(i) is None for i in self.device_ids)
         return +Counter({"unknown": unknown, "device_of_identified": identified})
 
-    def apply(self, cohort: Cohort, people: People) -> None:
-        """Add or remove; removing somebody who is not in the cohort changes nothing."""
+    def apply(self, cohort: Cohort, users: set[User]) -> None:
+        """Add or remove the users it moves; removing somebody who is not in the cohort changes nothing."""
         if self.removes:
-            cohort.members -= self.users(people)
+            cohort.members -= users
             cohort.external_ids.difference_update(self.external_ids)
             cohort.aliases.difference_update(self.aliases)
             cohort.device_ids.difference_update(self.device_ids)
         else:
-            cohort.members |= self.users(people)
+            cohort.members |= users
             cohort.external_ids.update(self.external_ids)
             cohort.aliases.update(self.aliases)
             cohort.device_ids.update(self.device_ids)
@@ -120,9 +120,8 @@ def authorise(world: World, _: Endpoint, call: Call) -> None:
     """Refuse a partner that does not name itself, and wrong keys; each in the words that Braze has for it."""
     if not PARTNER_USER_AGENT.fullmatch(call.headers.get("user-agent", "")):
         raise Refusal(400, "User-Agent must be partner-<Organization>-<Product>/<version>")
-    if not isinstance(call.body, dict):
-        raise Refusal(400, "Body must be a JSON object")
-    partner_key, secret = call.body.get("partner_api_key"), call.body.get("client_secret")
+    body = call.json_object()
+    partner_key, secret = body.get("partner_api_key"), body.get("client_secret")
     if partner_key is None or secret is None:
         raise Refusal(401, "Unauthorized access")
     if partner_key != world.settings.partner_api_key:
@@ -160,7 +159,9 @@ def prepare_users(world: World, call: Call) -> Work:
         if any(not world.faults.poison.isdisjoint(change.external_ids) for change in changes):
             raise Refusal(400, "A user in cohort_changes is not valid")
         for change in changes:
-            change.apply(world.cohort(cohort_id), world.people)
+            cohort, users = world.cohort(cohort_id), change.users(world.people)
+            world.journal.note(("cohort", cohort_id), ((user, user in cohort.members) for user in users))
+            change.apply(cohort, users)
             world.ignored.update(change.ignored(world.people))
         return Reply(201, {"message": "success"})
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, HTTPException, Request, Response
 
 from airflow_provider_heapbraze import __version__
 from airflow_provider_heapbraze.sandbox import answers, faults, models, world
+from airflow_provider_heapbraze.sandbox.reading import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -36,6 +37,7 @@ async def health() -> answers.Health:
 @router.post("/reset", status_code=204)
 async def reset(request: Request) -> None:
     """Forget everything; the sandbox is as it was when it started."""
+    request.app.state.world.end()
     request.app.state.world = request.app.state.new_world()
 
 
@@ -57,7 +59,7 @@ async def add_segments(new: models.NewSegments, here: TheWorld) -> None:
 
 @router.post("/settings", status_code=204)
 async def change_settings(change: models.Settings, here: TheWorld) -> None:
-    """Change keys, permissions and limits; what is not named stays."""
+    """Change keys, permissions, limits and how reads behave; what is not named stays."""
     here.change_settings(change)
 
 
@@ -98,6 +100,31 @@ async def cohort(cohort_id: str, here: TheWorld) -> answers.CohortMembers:
     if found is None:
         raise HTTPException(404, "no such cohort")
     return _cohort_members(cohort_id, found)
+
+
+@router.get("/segments/{segment_id}")
+async def segment(segment_id: str, here: TheWorld) -> answers.SegmentMembers:
+    """Tell who is in a segment at this moment, however far reads lag behind."""
+    found = here.segments.get(segment_id)
+    if found is None:
+        raise HTTPException(404, "no such segment")
+    members = _shown(Reading(here).members(found))
+    return answers.SegmentMembers(segment_id=segment_id, size=len(members), members=members)
+
+
+@router.get("/exports")
+async def exports(here: TheWorld) -> list[answers.SegmentExport]:
+    """List the segment exports in the order of their start."""
+    return [
+        answers.SegmentExport(
+            segment_id=export.segment_id,
+            object_prefix=export.object_prefix,
+            ready=export.ready,
+            files=export.files,
+            users=export.users,
+        )
+        for export in here.exports.started
+    ]
 
 
 @router.get("/attributes/{name}")

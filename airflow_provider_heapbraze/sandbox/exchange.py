@@ -18,23 +18,41 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from airflow_provider_heapbraze.sandbox.answers import RequestEntry
+    from airflow_provider_heapbraze.sandbox.limits import Spent
     from airflow_provider_heapbraze.sandbox.models import EndpointName, Group, Permission
     from airflow_provider_heapbraze.sandbox.world import World
 
 
 @dataclass(frozen=True)
 class Call:
-    """A request that was read: its JSON body (None where it has none), and what came with it."""
+    """A request that was read: its JSON body (None where it has none), and what came with it.
 
+    :param base_url: where the caller found the sandbox; ends in a slash.
+    """
+
+    method: str
+    base_url: str
     body: Any
     headers: Mapping[str, str]
     path_params: Mapping[str, str]
     query: Mapping[str, str]
 
+    def json_object(self) -> dict[str, Any]:
+        """Return the body.
+
+        :raises Refusal: it is no JSON object.
+        """
+        if not isinstance(self.body, dict):
+            raise Refusal(400, "Body must be a JSON object")
+        return self.body
+
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer; ``status`` None cuts the connection, a body of type bytes is sent as it is."""
+    """An answer; ``status`` None cuts the connection.
+
+    A body of type bytes is sent as it is: HTML, where ``headers`` have no Content-Type.
+    """
 
     status: int | None
     body: Any = None
@@ -68,7 +86,7 @@ class Work:
 class Endpoint:
     """A vendor's endpoint.
 
-    :param group: whose limit it counts toward.
+    :param group: whose limit it counts toward; None where there is none.
     :param authorise: refuses wrong keys.
     :param prepare: refuses what the contract refuses; changes nothing but counts of what was sent.
     :param largest_body: bytes; None where the vendor documents no limit.
@@ -81,7 +99,7 @@ class Endpoint:
     name: EndpointName
     method: str
     path: str
-    group: Group
+    group: Group | None
     authorise: Callable[[World, Endpoint, Call], None]
     prepare: Callable[[World, Call], Work]
     largest_body: int | None = None
@@ -97,14 +115,14 @@ _OVER_LIMIT = Reply(429, {"message": "Rate limit exceeded"})
 async def serve(world: World, endpoint: Endpoint, request: Request) -> Response:
     """Take a request through keys, limit, contract and faults, and log it."""
     raw = await request.body()
-    entry = world.log.open(endpoint, raw)
+    entry = world.log.open(endpoint, request.method, raw)
     limit_headers: dict[str, str] = {}
     try:
         call = _read(endpoint, request, raw)
         endpoint.authorise(world, endpoint, call)
-        spent = world.limits.spend(endpoint.group, endpoint.cost(call), endpoint.persons(call))
-        limit_headers = spent.headers() if endpoint.tells_limit else {}
-        if spent.broken:
+        spent = _spend(world, endpoint, call)
+        limit_headers = spent.headers() if spent and endpoint.tells_limit else {}
+        if spent and spent.broken:
             reply = _turn_away(world, endpoint, call)
         else:
             reply = await _carry_out(world, endpoint, call, entry)
@@ -119,6 +137,8 @@ def _read(endpoint: Endpoint, request: Request, raw: bytes) -> Call:
     if endpoint.largest_body is not None and len(raw) > endpoint.largest_body:
         raise Refusal(413, "Request body is too large")
     return Call(
+        method=request.method,
+        base_url=str(request.base_url),
         body=_parse(raw) if raw else None,
         headers=request.headers,
         path_params=request.path_params,
@@ -139,6 +159,12 @@ def _parse(raw: bytes) -> Any:
 
 def _refuse_constant(_: str) -> NoReturn:
     raise ValueError("NaN and Infinity are not JSON")
+
+
+def _spend(world: World, endpoint: Endpoint, call: Call) -> Spent | None:
+    if endpoint.group is None:
+        return None
+    return world.limits.spend(endpoint.group, endpoint.cost(call), endpoint.persons(call))
 
 
 def _turn_away(world: World, endpoint: Endpoint, call: Call) -> Reply:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from airflow_provider_heapbraze.sandbox import connections
 
-Group = Literal["cohorts", "track", "pool", "heap", "heap_identity"]
+Group = Literal["cohorts", "track", "ids", "pool", "heap", "heap_identity"]
 Permission = Literal[
-    "users.track", "users.export.ids", "users.export.segment", "segments.list", "segments.details"
+    "users.track",
+    "users.export.ids",
+    "users.export.segment",
+    "segments.list",
+    "segments.details",
+    "segments.data_series",
 ]
 EndpointName = Literal[
     "cohort",
     "cohort-users",
     "users-track",
+    "users-export-ids",
     "segments-list",
     "segments-details",
+    "segments-data-series",
+    "segment-export",
+    "segment-export-file",
     "heap-track",
     "heap-user-properties",
     "heap-auth-token",
@@ -59,17 +68,24 @@ class Limit(Strict):
 DEFAULT_LIMITS: dict[Group, Limit] = {
     "cohorts": Limit(limit=250_000, seconds=3600),
     "track": Limit(limit=3_000, seconds=3),
+    "ids": Limit(limit=250, seconds=60),
     "pool": Limit(limit=250_000, seconds=3600),
     "heap": Limit(limit=15_000, seconds=60),
     "heap_identity": Limit(limit=1_000, seconds=60),  # for each person: identity or user_id
 }
-ALL_PERMISSIONS: frozenset[Permission] = frozenset(
-    ["users.track", "users.export.ids", "users.export.segment", "segments.list", "segments.details"]
-)
+ALL_PERMISSIONS: frozenset[Permission] = frozenset(get_args(Permission))
 
 
 class Settings(Strict):
-    """Keys, permissions and limits; a change names only what changes."""
+    """Keys, permissions, limits and how reads behave; a change names only what changes.
+
+    :param export_delay: seconds until a segment export that starts from now on is ready.
+    :param export_users_per_file: most users in one file of a segment export.
+    :param export_folder: a folder on this machine that stands for the customer's bucket; None: an export is
+        one archive behind a URL.
+    :param read_lag: exports show cohorts and attributes as they were so many seconds ago; what changed before
+        there was a lag shows at once.
+    """
 
     rest_api_key: str = connections.REST_API_KEY
     permissions: frozenset[Permission] = ALL_PERMISSIONS
@@ -80,6 +96,10 @@ class Settings(Strict):
     heap_api_key: str = connections.HEAP_API_KEY
     limits: dict[Group, Limit] = DEFAULT_LIMITS
     attributes_per_request: int = Field(default=75, ge=1)
+    export_delay: float = Field(default=0.0, ge=0)
+    export_users_per_file: int = Field(default=5000, ge=1)
+    export_folder: str | None = None
+    read_lag: float = Field(default=0.0, ge=0)
 
     def changed_by(self, change: Settings) -> Settings:
         """Return these settings with what the change names."""
@@ -200,15 +220,33 @@ class NewUsers(Strict):
 
 
 class Segment(Strict):
-    """A segment in Braze, as ``GET /segments/list`` and ``/details`` tell of it."""
+    """A segment in Braze: what is told of it, and who is in it.
 
-    id: str
+    :param id: names a folder of its exports, too.
+    :param cohort_id: its users are those in this cohort.
+    :param attribute: its users are those who have this custom attribute with the value ``attribute_value``;
+        an array has each of its items. With neither a cohort nor an attribute everybody is in it, as in a
+        segment without filters.
+    :param sizes: of past days, the oldest first, the last one yesterday's.
+    """
+
+    id: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     name: str
     description: str = ""
     analytics_tracking_enabled: bool = False
     tags: list[str] = []
     created_at: str = "2026-01-01T00:00:00.000Z"
     updated_at: str = "2026-01-01T00:00:00.000Z"
+    cohort_id: str | None = None
+    attribute: str | None = None
+    attribute_value: Any = True
+    sizes: list[int] = []
+
+    @model_validator(mode="after")
+    def _one_filter(self) -> Self:
+        if self.cohort_id is not None and self.attribute is not None:
+            raise ValueError("give either a cohort_id or an attribute")
+        return self
 
 
 class NewSegments(Strict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,13 +16,21 @@ Alias = tuple[str, str]  # name, label
 class User:
     """A user profile; identity is what makes two of them equal."""
 
-    __slots__ = ("aliases", "device_ids", "external_id", "identified")
+    __slots__ = ("_braze_id", "aliases", "device_ids", "external_id", "identified")
 
     def __init__(self, external_id: str | None) -> None:
         self.external_id = external_id
         self.aliases: tuple[Alias, ...] = ()
         self.device_ids: tuple[str, ...] = ()
         self.identified = False
+        self._braze_id: str | None = None
+
+    @property
+    def braze_id(self) -> str:
+        """Braze's own id; made when it is first asked for, then the same."""
+        if self._braze_id is None:
+            self._braze_id = secrets.token_hex(12)
+        return self._braze_id
 
     @property
     def shown_as(self) -> str:

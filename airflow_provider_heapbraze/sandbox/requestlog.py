@@ -25,13 +25,13 @@ class RequestLog:
         self._sequence = count(1)
         self.counts: dict[str, Counter[str]] = {}
 
-    def open(self, endpoint: Endpoint, raw: bytes) -> RequestEntry:
+    def open(self, endpoint: Endpoint, method: str, raw: bytes) -> RequestEntry:
         """Note a request that has arrived."""
         entry = RequestEntry(
             sequence=next(self._sequence),
             time=time.time(),
             endpoint=endpoint.name,
-            method=endpoint.method,
+            method=method,
             path=endpoint.path,
             body_sha256=hashlib.sha256(raw).hexdigest(),
         )

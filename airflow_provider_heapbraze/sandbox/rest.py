@@ -1,4 +1,4 @@
-"""Braze's REST API, as far as it is here: ``/users/track`` for attributes, and the two segment reads."""
+"""Braze's REST API: its keys, and ``/users/track`` for attributes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from airflow_provider_heapbraze.sandbox.people import Alias, User
     from airflow_provider_heapbraze.sandbox.world import World
 
-SEGMENTS_PER_PAGE = 100
 IDENTIFIERS = ("external_id", "user_alias", "braze_id")
 # Email and phone name a user only where nothing else does; beside an external id they are profile fields.
 FALLBACK_IDENTIFIERS = ("email", "phone")
@@ -63,9 +62,8 @@ def prepare_track(world: World, call: Call) -> Work:
     Events and purchases count toward the number of objects, and are otherwise refused here. Users are known
     by external id and alias; rows with another identifier are taken and find nobody.
     """
-    if not isinstance(call.body, dict):
-        raise Refusal(400, "Body must be a JSON object")
-    arrays = {name: call.body.get(name, []) for name in ("attributes", "events", "purchases")}
+    body = call.json_object()
+    arrays = {name: body.get(name, []) for name in ("attributes", "events", "purchases")}
     for name, array in arrays.items():
         if not isinstance(array, list):
             raise Refusal(400, f"{name} must be an array of objects")
@@ -166,38 +164,6 @@ def _user(world: World, row: dict[str, Any], external_id: str | None, alias: Ali
     return user
 
 
-def prepare_segments_list(world: World, call: Call) -> Work:
-    """List the segments, 100 a page, in the order in which they were made (``desc``: the newest first)."""
-    page, direction = call.query.get("page", "0"), call.query.get("sort_direction", "asc")
-    if not re.fullmatch("[0-9]{1,9}", page):
-        raise Refusal(400, "page must be a number from 0")
-    if direction not in ("asc", "desc"):
-        raise Refusal(400, "sort_direction must be asc or desc")
-    segments = list(world.segments.values())[:: 1 if direction == "asc" else -1]
-    first = int(page) * SEGMENTS_PER_PAGE
-    fields = {"id", "name", "analytics_tracking_enabled", "tags"}
-    found = [segment.model_dump(include=fields) for segment in segments[first : first + SEGMENTS_PER_PAGE]]
-    return Work(lambda: Reply(200, {"message": "success", "segments": found}))
-
-
-def prepare_segment_details(world: World, call: Call) -> Work:
-    """Describe one segment."""
-    segment = world.segments.get(call.query.get("segment_id", ""))
-    if segment is None:
-        raise Refusal(400, "Invalid segment_id")
-    details = {
-        "message": "success",
-        "name": segment.name,
-        "description": segment.description,
-        "text_description": segment.description,
-        "created_at": segment.created_at,
-        "updated_at": segment.updated_at,
-        "tags": segment.tags,
-        "teams": [],
-    }
-    return Work(lambda: Reply(200, details))
-
-
 ENDPOINTS = (
     Endpoint(
         "users-track",
@@ -208,23 +174,5 @@ ENDPOINTS = (
         prepare=prepare_track,
         largest_body=LARGEST_BODY,
         permission="users.track",
-    ),
-    Endpoint(
-        "segments-list",
-        "GET",
-        "/segments/list",
-        group="pool",
-        authorise=authorise,
-        prepare=prepare_segments_list,
-        permission="segments.list",
-    ),
-    Endpoint(
-        "segments-details",
-        "GET",
-        "/segments/details",
-        group="pool",
-        authorise=authorise,
-        prepare=prepare_segment_details,
-        permission="segments.details",
     ),
 )

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze.sandbox.cohorts import Cohort
+from airflow_provider_heapbraze.sandbox.exports import Exports
 from airflow_provider_heapbraze.sandbox.faults import FaultPlan
 from airflow_provider_heapbraze.sandbox.heap import Heap
 from airflow_provider_heapbraze.sandbox.limits import Limits
 from airflow_provider_heapbraze.sandbox.models import Faults, Settings
 from airflow_provider_heapbraze.sandbox.people import People
+from airflow_provider_heapbraze.sandbox.reading import Journal, Reading
 from airflow_provider_heapbraze.sandbox.requestlog import RequestLog
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ class World:
         self.cohorts: dict[str, Cohort] = {}
         self.attributes: dict[str, dict[User, Any]] = {}
         self.segments: dict[str, Segment] = {}
+        self.journal = Journal()
+        self.exports = Exports()
         self.heap = Heap()
         self.log = RequestLog()
         self.created_users = 0
@@ -46,6 +50,15 @@ class World:
         """Take over what a change names."""
         self.settings = self.settings.changed_by(change)
         self.limits.change(self.settings.limits)
+        self.journal.keep(self.settings.read_lag)
+
+    def end(self) -> None:
+        """End what runs by itself, before another world takes this one's place."""
+        self.exports.end()
+
+    def reading(self) -> Reading:
+        """Return the workspace as exports see it."""
+        return Reading(self, self.journal.before())
 
     def cohort(self, cohort_id: str) -> Cohort:
         """Return a cohort, made where there was none."""
@@ -54,6 +67,7 @@ class World:
     def set_attribute(self, user: User, name: str, value: Any) -> None:
         """Set a custom attribute; None unsets it, ``{"add": […], "remove": […]}`` changes an array."""
         users = self.attributes.setdefault(name, {})
+        self.journal.note(("attribute", name), ((user, users.get(user)),))
         if value is None:
             users.pop(user, None)
         elif isinstance(value, dict) and value.keys() <= {"add", "remove"}:

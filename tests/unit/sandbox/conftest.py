@@ -57,6 +57,22 @@ class Caller:
         whole = {"attributes": list(attributes), **body}
         return self.post("/users/track", whole, Authorization=f"Bearer {key}")
 
+    def export(
+        self, segment_id: Any = "s", *, fields: Any = ("external_id",), **body: Any
+    ) -> requests.Response:
+        whole = {"segment_id": segment_id, "fields_to_export": fields, **body}
+        return self.rest("/users/export/segment", **whole)
+
+    def people(self, **body: Any) -> requests.Response:
+        return self.rest("/users/export/ids", **body)
+
+    def rest(self, path: str, key: str = connections.REST_API_KEY, **body: Any) -> requests.Response:
+        whole = {name: value for name, value in body.items() if value is not ...}
+        return self.post(path, whole, Authorization=f"Bearer {key}")
+
+    def fetch(self, url: str, **headers: str) -> requests.Response:
+        return self.session.get(url, headers=headers, timeout=10)
+
     def heap(self, path: str, **body: Any) -> requests.Response:
         return self.post(path, {"app_id": connections.HEAP_APP_ID, **body})
 

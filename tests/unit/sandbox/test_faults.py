@@ -284,3 +284,19 @@ def test_a_poisoned_identity_or_idempotency_key_refuses_the_request_to_heap(call
 def test_a_plan_that_makes_no_sense_is_refused(heapbraze_sandbox, plan):
     with pytest.raises(ValueError, match="422"):
         heapbraze_sandbox.faults(**plan)
+
+
+def test_a_write_can_be_acknowledged_and_lost(caller, heapbraze_sandbox):
+    lost = {"status": 201, "body": {"message": "success"}, "applied": False}
+    heapbraze_sandbox.faults(next=[{"endpoint": name, **lost} for name in ("cohort-users", "users-track")])
+    row = {"external_id": "user-0", "_update_existing_only": True, "vip": True}
+
+    answers = [caller.add("user-0"), caller.track(row)]
+
+    assert [(answer.status_code, answer.json()) for answer in answers] == [(201, {"message": "success"})] * 2
+    assert size(heapbraze_sandbox) == 0
+    assert heapbraze_sandbox.attribute("vip")["true"] == []
+    assert [entry["applied"] for entry in heapbraze_sandbox.requests()] == [False, False]
+    caller.add("user-0")
+    caller.track(row)
+    assert (size(heapbraze_sandbox), heapbraze_sandbox.attribute("vip")["true"]) == (1, ["user-0"])

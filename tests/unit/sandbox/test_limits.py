@@ -70,6 +70,7 @@ def test_the_default_limits_are_brazes(caller):
     assert headers(caller.get("/segments/list"))["limit"] == 250_000
     track = caller.track({"external_id": "a", "_update_existing_only": True})
     assert headers(track)["limit"] == 3_000
+    assert headers(caller.people(external_ids=["a"]))["limit"] == 250
 
 
 @pytest.mark.parametrize("seconds", [3, 60, 0.5])
