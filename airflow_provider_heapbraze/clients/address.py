@@ -37,6 +37,22 @@ def normalise_base_url(address: str) -> str:
     return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
 
 
+def check_signed_url(url: str) -> None:
+    """Look that a URL which is a secret itself goes only where it is safe on its way.
+
+    :raises ConfigurationError: it is no https address (http is for this machine only), or it carries a user
+        name. The message does not repeat it.
+    """
+    parts = _split(url)
+    if parts is None or parts.username is not None:
+        raise ConfigurationError("The signed URL is no https address. Nothing was sent.")
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise ConfigurationError(
+            "The signed URL is an http address: it would travel readable, and whoever reads it has the file. "
+            "Nothing was sent."
+        )
+
+
 def is_loopback(host: str) -> bool:
     """Tell whether a host is this machine by its very name."""
     if host == "localhost":

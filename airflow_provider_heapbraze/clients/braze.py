@@ -1,4 +1,4 @@
-"""Braze's REST API, as far as membership needs it.
+"""Braze's REST API, as far as membership needs it; what is only read is in ``braze_reads``.
 
 Keys travel in two ways, never mixed: partner endpoints take both of theirs in the body and no Authorization
 header; REST endpoints take a Bearer token and no key in the body.
@@ -19,11 +19,11 @@ from airflow_provider_heapbraze.clients.braze_account import (
     DEFAULT_LIMITS,
     BrazeKeys,
     BrazeLimits,
-    Limit,
     instance_host,
 )
 from airflow_provider_heapbraze.clients.braze_answers import TrackResult
-from airflow_provider_heapbraze.clients.budget import Budget
+from airflow_provider_heapbraze.clients.braze_reads import BrazeReads
+from airflow_provider_heapbraze.clients.budget import Budget, Limit
 from airflow_provider_heapbraze.clients.clock import SYSTEM_CLOCK
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, PermissionDeniedError
 
@@ -77,6 +77,8 @@ class CohortChange:
 class BrazeClient:
     """One Braze workspace.
 
+    ``reads`` is what can be read of it.
+
     :param transport: to the instance's REST endpoint.
     :param partner_user_agent: sent to partner endpoints. Braze requires partners to send
         ``partner-<Organization>-<Product>/<version>``; the default is made of the partner's name.
@@ -106,6 +108,8 @@ class BrazeClient:
             "Braze user track", self.track_budget, braze_answers.TRACK_RULES, "users.track"
         )
         self._segments = Endpoint("Braze segment list", pool, braze_answers.REST_RULES, "segments.list")
+        ids = Budget(*limits.ids, clock=clock)
+        self.reads = BrazeReads(transport, self._bearer, pool=pool, ids=ids, clock=clock)
 
     def __enter__(self) -> Self:
         return self

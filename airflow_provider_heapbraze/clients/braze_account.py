@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from airflow_provider_heapbraze.clients.budget import Limit
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 
 # Braze: API overview, endpoints. There is no US-09.
@@ -64,16 +64,10 @@ class BrazeKeys:
             )
 
 
-class Limit(NamedTuple):
-    """So many requests in so many seconds."""
-
-    requests: int
-    seconds: float
-
-
 PARTNER_LIMIT = Limit(250_000, 3600.0)
 TRACK_LIMIT = Limit(3000, 3.0)
 POOL_LIMIT = Limit(250_000, 3600.0)
+IDS_LIMIT = Limit(250, 60.0)
 
 
 @dataclass(frozen=True)
@@ -84,12 +78,14 @@ class BrazeLimits:
     :param track: ``/users/track``.
     :param pool: shared by the endpoints that have no limit of their own, segments among them.
     :param attributes_per_request: objects in one ``/users/track`` request.
+    :param ids: ``/users/export/ids``; workspaces from before 2024-08-22 have 2,500 a minute.
     """
 
     cohort: Limit = PARTNER_LIMIT
     track: Limit = TRACK_LIMIT
     pool: Limit = POOL_LIMIT
     attributes_per_request: int = 75
+    ids: Limit = IDS_LIMIT
 
 
 DEFAULT_LIMITS = BrazeLimits()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_heapbraze.clients.clock import SYSTEM_CLOCK, never, wait
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 BURST_SHARE = 0.005
 # Our clock and the other side's do not run equally fast.
 SLACK = 1.001
+
+
+class Limit(NamedTuple):
+    """So many requests in so many seconds."""
+
+    requests: int
+    seconds: float
 
 
 class Budget:

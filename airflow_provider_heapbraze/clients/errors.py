@@ -4,11 +4,14 @@
 
     HeapBrazeError
     ├── PermanentError              the same call fails again: no retry
-    │   ├── ConfigurationError      bad input, found before anything is sent
+    │   ├── ConfigurationError      bad input; nothing was changed
     │   ├── AuthenticationError     401: a key is wrong, or the instance is
     │   ├── PermissionDeniedError   403: the key may not do this
-    │   └── RequestRejectedError    400 and other 4xx: this body is refused
-    │       └── PayloadTooLargeError    413: a smaller body may pass
+    │   ├── RequestRejectedError    400 and other 4xx: this body is refused
+    │   │   └── PayloadTooLargeError    413: a smaller body may pass
+    │   ├── ExportRunningError      429 of a segment export: the caller waits, not the call
+    │   ├── ExportGoneError         403, 404 of an export's file: not ready, or expired
+    │   └── DownloadTooLargeError   a file is larger than it may be
     └── TransientError              a later call may pass; ``retry_after`` says when
         ├── RateLimitedError        429
         ├── ResourceLockedError     423
@@ -33,7 +36,7 @@ class PermanentError(HeapBrazeError):
 
 
 class ConfigurationError(PermanentError):
-    """A setting or an argument is wrong; nothing was sent."""
+    """A setting or an argument is wrong; nothing was changed."""
 
 
 class AuthenticationError(PermanentError):
@@ -57,6 +60,21 @@ class RequestRejectedError(PermanentError):
 
 class PayloadTooLargeError(RequestRejectedError):
     """The body is too large (413); a smaller one may pass."""
+
+
+class ExportRunningError(PermanentError):
+    """An export of this segment is running, and Braze runs one at a time (429).
+
+    It ends in minutes or hours: whoever started this call waits for that, and holds no worker in the call.
+    """
+
+
+class ExportGoneError(PermanentError):
+    """An export's file is not ready yet, or its URL has expired (403, 404); the two look the same."""
+
+
+class DownloadTooLargeError(PermanentError):
+    """A file is larger than the caller said it may be; nothing of it was kept."""
 
 
 class TransientError(HeapBrazeError):

@@ -6,6 +6,7 @@ import logging
 import random as random_module
 import threading
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from json import dumps
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ from airflow_provider_heapbraze.clients.errors import (
 from airflow_provider_heapbraze.clients.waiting import retry_after, told_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from requests.adapters import BaseAdapter
 
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 USER_AGENT = f"airflow-provider-heapbraze/{__version__}"
 CONNECTIONS = 32
 TIMEOUT = (10.0, 60.0)
+BLOCK = 1 << 20
 WAITS = (RateLimitedError, ResourceLockedError)
 
 
@@ -137,6 +139,41 @@ class Transport:
         """
         body = dumps(json, separators=(",", ":")).encode() if json is not None else content
         request = self._prepare(method, path, body, params, headers)
+        return self._settle(endpoint, lambda: self._exchange(endpoint, request), lane, check)
+
+    def fetch(
+        self,
+        endpoint: Endpoint,
+        request: requests.PreparedRequest,
+        take: Callable[[Answer, Iterator[bytes]], None] | None = None,
+    ) -> Answer:
+        """Send a request to any host until an answer settles it, with the session's TLS and proxy settings.
+
+        :param request: sent as it is: no header of the transport goes along.
+        :param take: given a success without its body, and the body in blocks of 1 MiB at most, undecoded.
+            Where it is cut, ``take`` is called again, with the body from its start. Without ``take`` the body
+            stays unread.
+        :returns: the answer, without its body.
+        :raises HeapBrazeError: as :meth:`send`.
+        """
+        return self._settle(endpoint, lambda: self._stream(endpoint, request, take))
+
+    def interrupt(self) -> None:
+        """End every wait within half a second, and send nothing more. Safe in a signal handler."""
+        self._interrupted = True
+
+    def close(self) -> None:
+        """Close the session."""
+        self._session.close()
+
+    def _settle(
+        self,
+        endpoint: Endpoint,
+        exchange: Callable[[], Answer | NoAnswerError],
+        lane: AdaptiveConcurrency | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> Answer:
+        """Make an exchange, paced, until its answer settles it."""
         schedule = _Schedule(self._retry, self._clock, self._random)
         lane = lane or AdaptiveConcurrency(1)
         while True:
@@ -144,7 +181,7 @@ class Transport:
                 endpoint.budget.acquire(self._is_interrupted)
                 if check is not None:
                     check()
-                outcome = self._attempt(endpoint, request)
+                outcome = self._attempt(endpoint, exchange)
                 if isinstance(outcome, Answer):
                     lane.accepted()
                     return outcome
@@ -154,14 +191,6 @@ class Transport:
                 if isinstance(outcome, RateLimitedError):
                     endpoint.budget.pause(seconds)
             self._wait(outcome, seconds)
-
-    def interrupt(self) -> None:
-        """End every wait within half a second, and send nothing more. Safe in a signal handler."""
-        self._interrupted = True
-
-    def close(self) -> None:
-        """Close the session."""
-        self._session.close()
 
     def _prepare(
         self,
@@ -178,11 +207,13 @@ class Transport:
             method, self.base_url + path, headers=merged, params=params, data=body
         ).prepare()
 
-    def _attempt(self, endpoint: Endpoint, request: requests.PreparedRequest) -> Answer | HeapBrazeError:
+    def _attempt(
+        self, endpoint: Endpoint, exchange: Callable[[], Answer | NoAnswerError]
+    ) -> Answer | HeapBrazeError:
         """Send once; return the answer where it is a success, else what is wrong."""
         if self._interrupted:
             raise InterruptedCallError("The delivery was interrupted; this request was not sent.")
-        outcome = self._exchange(endpoint, request)
+        outcome = exchange()
         if isinstance(outcome, NoAnswerError):
             self.statistics.count("no answer")
             return outcome
@@ -206,6 +237,34 @@ class Transport:
         return NoAnswerError(
             f"{endpoint.name} gave no answer ({kind}); whether it took the request is not known."
         )
+
+    def _stream(
+        self,
+        endpoint: Endpoint,
+        request: requests.PreparedRequest,
+        take: Callable[[Answer, Iterator[bytes]], None] | None,
+    ) -> Answer | NoAnswerError:
+        """Exchange once, and leave the body unread but for ``take``; errors are made as in ``_exchange``."""
+        url = str(request.url)
+        settings = {**_settings(self._session, url), "stream": True}
+        try:
+            adapter = self._session.get_adapter(url)
+            with closing(adapter.send(request, timeout=self._timeout, **settings)) as response:
+                answer = Answer(response.status_code, response.headers, b"")
+                if take is not None and endpoint.error_of(answer) is None:
+                    take(answer, self._blocks(response))
+                return answer
+        except (requests.RequestException, HTTPError) as problem:
+            kind = type(problem).__name__
+        return NoAnswerError(f"{endpoint.name} was not answered to the end ({kind}).")
+
+    def _blocks(self, response: requests.Response) -> Iterator[bytes]:
+        # urllib3 before 2 takes a body that is shorter than announced for whole, if not told otherwise.
+        response.raw.enforce_content_length = True
+        for block in response.raw.stream(BLOCK, decode_content=False):
+            if self._interrupted:
+                raise InterruptedCallError("The download was interrupted.")
+            yield block
 
     def _wait(self, error: HeapBrazeError, seconds: float) -> None:
         log.warning("%s Next try in %.1f s.", error, seconds)

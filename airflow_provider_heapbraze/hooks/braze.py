@@ -38,9 +38,10 @@ class BrazeHook(BaseHook):
     ============================= ======================================================================
 
     Contracts differ, so each limit is an extra, too: ``cohort_requests_per_hour``,
-    ``track_requests_per_3_seconds``, ``pool_requests_per_hour`` and ``attributes_per_request``
-    (Braze: API rate limits). ``verify``, ``cert``, ``proxies`` and ``trust_env`` mean what they mean for an
-    HTTP connection of Airflow.
+    ``track_requests_per_3_seconds``, ``pool_requests_per_hour``, ``ids_requests_per_minute`` (250; 2,500 for
+    workspaces from before 2024-08-22) and ``attributes_per_request`` (Braze: API rate limits). ``verify``,
+    ``cert``, ``proxies`` and ``trust_env`` mean what they mean for an HTTP connection of Airflow; they hold
+    for the files of exports, too, which are on other hosts.
 
     :param braze_conn_id: the Braze connection.
     """
@@ -113,6 +114,7 @@ def _limits(extra: Mapping[str, Any]) -> BrazeLimits:
         cohort=requests(usual.cohort, "cohort_requests_per_hour"),
         track=requests(usual.track, "track_requests_per_3_seconds"),
         pool=requests(usual.pool, "pool_requests_per_hour"),
+        ids=requests(usual.ids, "ids_requests_per_minute"),
         attributes_per_request=whole_number(extra, "attributes_per_request", usual.attributes_per_request),
     )
 

@@ -9,7 +9,7 @@ from airflow.sdk import BaseHook
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError
 from airflow_provider_heapbraze.clients.event_budget import EventLimits
-from airflow_provider_heapbraze.clients.heap import TOKEN_HOST, HeapClient, region_host
+from airflow_provider_heapbraze.clients.heap import PROPERTY_LIMIT, TOKEN_HOST, HeapClient, region_host
 from airflow_provider_heapbraze.hooks._connection import address, open_transport, secret, text, whole_number
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ class HeapHook(BaseHook):
     ========================= ==========================================================================
 
     Contracts differ, so each limit is an extra, too: ``events_per_minute`` and
-    ``events_per_identity_per_minute`` (Heap: Track, bulk). ``verify``, ``cert``, ``proxies`` and
-    ``trust_env`` mean what they mean for an HTTP connection of Airflow.
+    ``events_per_identity_per_minute`` (Heap: Track, bulk), and ``property_requests_per_30_seconds`` (Heap:
+    Add user properties; 30, which Heap documents for single requests: ask Heap what it takes in bulk).
+    ``verify``, ``cert``, ``proxies`` and ``trust_env`` mean what they mean for an HTTP connection of Airflow.
 
     :param heap_conn_id: the Heap connection.
     """
@@ -52,7 +53,15 @@ class HeapHook(BaseHook):
         :raises ConfigurationError: the connection lacks something, or holds something that cannot be.
         """
         connection, app_id, api_key = self._read()
-        return HeapClient(open_transport(connection, _host(connection)), app_id, api_key)
+        requests = whole_number(
+            connection.extra_dejson, "property_requests_per_30_seconds", PROPERTY_LIMIT.requests
+        )
+        return HeapClient(
+            open_transport(connection, _host(connection)),
+            app_id,
+            api_key,
+            property_limit=PROPERTY_LIMIT._replace(requests=requests),
+        )
 
     def get_event_limits(self) -> EventLimits:
         """Return how many events a minute Heap may be sent.

@@ -9,7 +9,8 @@ import socket
 import pytest
 from airflow.models.connection import Connection as StoredConnection
 
-from airflow_provider_heapbraze.clients.braze import CohortChange
+from airflow_provider_heapbraze.clients.braze import BrazeLimits, CohortChange, Limit
+from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.hooks.braze import BrazeHook
 from airflow_provider_heapbraze.hooks.heap import HeapHook
 
@@ -33,8 +34,9 @@ def braze(vendor, connection):
 
 @pytest.fixture
 def heap(vendor, connection):
-    def hook(password=HEAP_KEY, host=None, login="123456"):
-        return HeapHook(connection("heap", host=host or vendor.url, login=login, password=password))
+    def hook(password=HEAP_KEY, host=None, login="123456", **extra):
+        conn_id = connection("heap", host=host or vendor.url, login=login, password=password, extra=extra)
+        return HeapHook(conn_id)
 
     return hook
 
@@ -81,6 +83,33 @@ def test_the_rest_key_goes_into_its_header_and_nowhere_else(vendor, braze):
     rest = f"{request.path} {request.headers} {request.body}"
     assert not [secret for secret in SECRETS if secret in rest]
     assert request.headers["user-agent"].startswith("airflow-provider-heapbraze/")
+
+
+@pytest.mark.parametrize(
+    ("extra", "requests"),
+    [({}, 250), ({"ids_requests_per_minute": 2500}, 2500), ({"ids_requests_per_minute": "40"}, 40)],
+)
+def test_how_many_profiles_are_read_is_a_setting(braze, extra, requests):
+    with braze(**extra).get_conn() as client:
+        assert client.limits.ids == (requests, 60.0)
+        assert client.limits == BrazeLimits(ids=Limit(requests, 60.0))
+
+
+def test_what_the_workspace_holds_is_read_with_the_rest_key(vendor, braze):
+    vendor.answers["/segments/details"] = (200, {"message": "success", "name": "Winter buyers"})
+    with braze().get_conn() as client:
+        assert client.reads.segment_name("a-segment") == "Winter buyers"
+    (request,) = vendor.requests
+    assert request.headers["authorization"] == f"Bearer {REST_KEY}"
+
+
+@pytest.mark.parametrize(
+    ("hook", "extra"), [("braze", "ids_requests_per_minute"), ("heap", "property_requests_per_30_seconds")]
+)
+@pytest.mark.parametrize("value", [0, "many", 1.5])
+def test_a_limit_that_is_none_is_refused(request, hook, extra, value):
+    with pytest.raises(ConfigurationError, match=extra):
+        request.getfixturevalue(hook)(**{extra: value}).get_conn()
 
 
 def test_a_partner_may_name_itself(vendor, braze):
@@ -209,6 +238,19 @@ def test_a_braze_connection_without_an_address(connection):
     good, message = BrazeHook(connection("braze", password=REST_KEY)).test_connection()
     assert not good
     assert "Fill in the host" in message
+
+
+@pytest.mark.parametrize(("extra", "seconds"), [({}, 1.0), ({"property_requests_per_30_seconds": 300}, 0.1)])
+def test_how_fast_user_properties_are_set_is_a_setting(vendor, heap, extra, seconds):
+    vendor.answers["/api/add_user_properties"] = (200, {})
+    with heap(**extra).get_conn() as client:
+        client.set_user_properties([("a-person", {"in_segment": "true"})])
+        assert client.property_budget.seconds_for(1) == pytest.approx(seconds, rel=0.01)
+    (request,) = vendor.requests
+    assert json.loads(request.body)["users"] == [
+        {"identity": "a-person", "properties": {"in_segment": "true"}}
+    ]
+    assert "authorization" not in request.headers
 
 
 def test_good_heap_key(vendor, heap):

@@ -44,6 +44,7 @@ class Reply:
 
     :param cut: it hangs up instead.
     :param missing: so many bytes of the body are announced and do not come.
+    :param chunked: the body comes in one chunk of unannounced length; with ``missing``, without its end.
     """
 
     status: int = 201
@@ -51,6 +52,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     cut: bool = False
     missing: int = 0
+    chunked: bool = False
 
     @property
     def content(self) -> bytes:
@@ -120,10 +122,15 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(reply.content) + reply.missing))
+        content = reply.content
+        if reply.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+            content = b"%x\r\n%b\r\n" % (len(content), content) + (b"" if reply.missing else b"0\r\n\r\n")
+        else:
+            self.send_header("Content-Length", str(len(content) + reply.missing))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(reply.content)
+            self.wfile.write(content)
         self.close_connection = self.close_connection or reply.missing > 0
 
     do_GET = do_POST = do_HEAD = handle_any  # noqa: N815 - named by http.server

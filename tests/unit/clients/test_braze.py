@@ -186,6 +186,7 @@ def test_the_limits_are_those_that_braze_documents():
         track=Limit(3000, 3.0),
         pool=Limit(250_000, 3600.0),
         attributes_per_request=75,
+        ids=Limit(250, 60.0),
     )
 
 

@@ -64,6 +64,20 @@ KINDS = {
         lambda braze, _: braze.check_partner_keys(), None, frozenset({PARTNER_KEY, IMPORT_KEY})
     ),
     "check the REST key": Kind(lambda braze, _: braze.check_rest_key(), f"Bearer {REST_KEY}"),
+    "read segments": Kind(lambda braze, _: list(braze.reads.segments()), f"Bearer {REST_KEY}"),
+    "start an export": Kind(
+        lambda braze, _: braze.reads.start_export("segment", ["external_id"]), f"Bearer {REST_KEY}"
+    ),
+    "read profiles": Kind(
+        lambda braze, _: braze.reads.profiles([PERSON], [(ALIAS, LABEL)], ["external_id"]),
+        f"Bearer {REST_KEY}",
+        frozenset({PERSON, ALIAS, LABEL}),
+    ),
+    "set user properties": Kind(
+        lambda _, heap: heap.set_user_properties([(PERSON, {"in segment": ALIAS})]),
+        None,
+        frozenset({PERSON, ALIAS}),
+    ),
     "check the Heap key": Kind(lambda _, heap: heap.check_api_key(), f"Basic {HEAP_BASIC}"),
     "check that Heap is there": Kind(lambda _, heap: heap.check_reachable(), None),
 }
