@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow_provider_heapbraze.membership.guards import Guards
-from airflow_provider_heapbraze.membership.matching import IdentityMapping
+from airflow_provider_heapbraze.membership.identity import IdentityMapping
 from airflow_provider_heapbraze.membership.members import FileMembers, SqlMembers
 
 __all__ = ["FileMembers", "Guards", "IdentityMapping", "SqlMembers"]

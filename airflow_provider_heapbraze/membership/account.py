@@ -22,7 +22,8 @@ REFUSED_WITHOUT_SUCCESS = 100
 class Account:
     """Answers that have come and are not recorded yet; written by many threads, taken by one."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    def __init__(self, monotonic: Callable[[], float], destination: str) -> None:
+        self._destination = destination
         self._lock = threading.Lock()
         self._monotonic = monotonic
         self._taken_at = monotonic()
@@ -65,9 +66,9 @@ class Account:
         """
         if self._left_open:
             raise UnclearAnswerError(
-                f"Braze reported errors of no documented kind for {self._left_open} people, also when each "
-                "was sent alone. Everybody else is settled and recorded. Clear the task to try them again; "
-                "if it stays so, ask Braze's support."
+                f"{self._destination} reported errors of no documented kind for {self._left_open} people, "
+                "also when each was sent alone. Everybody else is settled and recorded. Clear the task to "
+                f"try them again; if it stays so, ask {self._destination}'s support."
             )
 
     def check_somebody_passes(self, answer: str) -> None:
@@ -80,9 +81,9 @@ class Account:
             failed, accepted = self._refused_rows + self._left_open, self._accepted_rows
         if failed >= REFUSED_WITHOUT_SUCCESS and not accepted:
             raise PermanentError(
-                f"Braze refuses everybody: {failed} people were refused, none was accepted. {answer} Look at "
-                "the connection, and at the cohort's id or the attribute. The plan is kept; a re-run goes on "
-                "with it."
+                f"{self._destination} refuses everybody: {failed} people were refused, none was accepted. "
+                f"{answer} Look at the connection, and at the cohort's id, the attribute or the property. "
+                "The plan is kept; a re-run goes on with it."
             )
 
     def due(self) -> bool:

@@ -40,9 +40,16 @@ SPLITTABLE = frozenset({400, 413})
 
 
 class Sender(Protocol):
-    """How batches reach one target."""
+    """How batches reach one target.
 
+    :param destination: whose system it is in; messages name it.
+    """
+
+    destination: str
     rows_per_request: int
+
+    def next_step(self, name: str | None) -> str:
+        """Say what a person has to do once, after the first delivery, so that it can be used."""
 
     def name(self, name: str, *, check: Callable[[], None]) -> None:
         """Give the target its name."""
@@ -77,7 +84,7 @@ class Delivery:
         self._monotonic = monotonic
         self._lane = AdaptiveConcurrency(connections)
         self._stopped = threading.Event()
-        self._account = Account(monotonic)
+        self._account = Account(monotonic, sender.destination)
         self._attempt = ledger.begin_attempt(plan)
         self._checked_at = monotonic()
         self._settled = ledger.settled(plan.plan_id)

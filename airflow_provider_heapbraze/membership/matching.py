@@ -8,13 +8,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_heapbraze import storage
-from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, UnbalancedError
 from airflow_provider_heapbraze.membership.members import reading
-from airflow_provider_heapbraze.membership.rule import ROLES, rule
 from airflow_provider_heapbraze.membership.tables import literal, workspace
 from airflow_provider_heapbraze.membership.values import MACROS
 
@@ -22,62 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from _typeshed import DataclassInstance
+
+    from airflow_provider_heapbraze.membership.identity import Matcher
     from airflow_provider_heapbraze.membership.members import Access, Members, Part
     from airflow_provider_heapbraze.membership.tables import Workspace
 
 FORMAT = 1
-KINDS = ("external_id", "alias", "device_id")
 RECORD = "match.json"
 IDENTIFIERS, OTHERS, UNMATCHED = TABLES = ("identifiers.parquet", "others.parquet", "unmatched.parquet")
-
-
-@dataclass
-class IdentityMapping:
-    """Which column of a segment holds which identifier (Braze: Heap, user matching).
-
-    An identified row is matched by external id, then alias, and never by device id. Another one is matched by
-    external id, then device id, then alias. The first value that can be used is taken.
-
-    :param external_id: column whose value is Braze's external id.
-    :param alias_name: column whose value is the name of a user alias.
-    :param alias_label: the label that all these aliases have; not a column.
-    :param device_id: column with the device id.
-    :param identified: column that tells whether a row is an identified user: blank, zero, ``false``, ``no``,
-        ``null``, ``none`` and ``nan`` say no, and everything else says yes. Without it a row is one that has
-        an external id (or, where none is mapped, an alias), usable or not; a number that is not finite is
-        none.
-    """
-
-    template_fields: ClassVar[Sequence[str]] = (
-        "external_id",
-        "alias_name",
-        "alias_label",
-        "device_id",
-        "identified",
-    )
-
-    external_id: str | None = "identity"
-    alias_name: str | None = None
-    alias_label: str | None = None
-    device_id: str | None = None
-    identified: str | None = None
-
-    def columns(self) -> dict[str, str]:
-        """Return the column of every role that is mapped.
-
-        :raises ConfigurationError: no identifier is mapped, or an alias without its label.
-        """
-        if not (self.external_id or self.alias_name or self.device_id):
-            raise ConfigurationError(
-                "IdentityMapping maps no identifier. Nothing was sent. Name the column of the external id, "
-                "the alias or the device id."
-            )
-        if bool(self.alias_name) != bool((self.alias_label or "").strip()):
-            raise ConfigurationError(
-                "IdentityMapping has only one of alias_name and alias_label. Nothing was sent. Give both: "
-                "the column with the alias, and the label that all of them have."
-            )
-        return {role: getattr(self, role) for role in ROLES if getattr(self, role)}
 
 
 @dataclass(frozen=True)
@@ -94,7 +45,7 @@ class MatchResult:
     counts: dict[str, Any]
 
 
-def match(members: Members, mapping: IdentityMapping, access: Access, ledger: Path) -> MatchResult:
+def match(members: Members, matcher: Matcher, access: Access, ledger: Path) -> MatchResult:
     """Match every member, and write down the result.
 
     The folder ``matches/<fingerprint>`` of the ledger holds ``identifiers.parquet`` (kind, value, label; each
@@ -106,13 +57,17 @@ def match(members: Members, mapping: IdentityMapping, access: Access, ledger: Pa
     :raises ConfigurationError: the mapping or the source cannot be used as it is.
     :raises UnbalancedError: rows are unaccounted for.
     """
-    columns = mapping.columns()
     with workspace() as space:
-        total = _apply_rule(space, members, access, columns)
-        tables = _write_tables(space, mapping.alias_label or "")
-        counts = _counts(space, total)
-        folder = ledger / "matches" / _fingerprint(space, tables, counts)
-        return _keep(folder, counts, mapping, tables)
+        total = _apply_rule(space, members, matcher, access)
+        tables = _write_tables(space, matcher)
+        counts = _counts(space, total, matcher.kinds)
+        folder = match_folder(ledger, _fingerprint(space, tables, counts))
+        return _keep(folder, counts, matcher, tables)
+
+
+def match_folder(ledger: Path, fingerprint: str) -> Path:
+    """Return where a match is kept in the folder of all ledgers."""
+    return ledger / "matches" / fingerprint
 
 
 def read_match(folder: Path) -> MatchResult:
@@ -131,13 +86,13 @@ def read_match(folder: Path) -> MatchResult:
     )
 
 
-def balanced(counts: dict[str, Any]) -> dict[str, Any]:
+def balanced(counts: dict[str, Any], kinds: Sequence[str]) -> dict[str, Any]:
     """Return the counts, once they account for every row.
 
     :raises UnbalancedError: they do not.
     """
     accounted = counts["matched"] + counts["duplicates"] + sum(counts["unmatched"].values())
-    if counts["members"] != accounted or counts["matched"] != sum(counts[kind] for kind in KINDS):
+    if counts["members"] != accounted or counts["matched"] != sum(counts[kind] for kind in kinds):
         raise UnbalancedError(
             f"The match does not add up: {counts}. Nothing was sent. This is a fault of this package: report "
             "it with these numbers."
@@ -145,62 +100,65 @@ def balanced(counts: dict[str, Any]) -> dict[str, Any]:
     return counts
 
 
-def _apply_rule(space: Workspace, members: Members, access: Access, columns: Mapping[str, str]) -> int:
+def _apply_rule(space: Workspace, members: Members, matcher: Matcher, access: Access) -> int:
     """Make the view ``ruled``: every member with its identifier or its reason; return how many there are.
 
     It is set down on disk, part by part: memory holds one part, however many there are.
     """
+    columns = matcher.columns()
     space.sql(MACROS)
     names = list(dict.fromkeys(columns.values()))
     cells = {role: f"c{names.index(name)}" for role, name in columns.items()}
     total = 0
+
+    def set_down(part: Part, file: Path) -> int:
+        types = {row[0]: row[1] for row in space.ask(f"DESCRIBE {part.query}")}
+        return space.write(matcher.rule(part.query, cells, types, total), file)
+
     for number, part in enumerate(members.parts(space, access, names)):
         file = space.folder / f"ruled-{number:06d}.parquet"
-        total += reading(part.name, partial(_rule_part, space, part, cells, total, file))
+        total += reading(part.name, partial(set_down, part, file))
     ruled = literal(space.folder / "ruled-*.parquet")
     space.sql(f"CREATE VIEW ruled AS SELECT * FROM read_parquet({ruled})")
     return total
 
 
-def _rule_part(space: Workspace, part: Part, cells: Mapping[str, str], rows_before: int, file: Path) -> int:
-    types = {row[0]: row[1] for row in space.ask(f"DESCRIBE {part.query}")}
-    return space.write(rule(part.query, cells, types, rows_before=rows_before), file)
-
-
-def _write_tables(space: Workspace, label: str) -> list[Path]:
+def _write_tables(space: Workspace, matcher: Matcher) -> list[Path]:
     """Write the identifiers, the others and the unmatched on the local disk."""
-    alias = f"SELECT 'alias' AS kind, other_alias AS value, {literal(label)} AS label FROM ruled"
+    label = literal(matcher.label)
+    alias = f"SELECT 'alias' AS kind, other_alias AS value, {label} AS label FROM ruled"
     device = "SELECT 'device_id', other_device_id, '' FROM ruled"
     queries = {
         IDENTIFIERS: (
-            f"SELECT DISTINCT kind, value, CASE kind WHEN 'alias' THEN {literal(label)} ELSE '' END AS label "
+            f"SELECT DISTINCT kind, value, CASE kind WHEN 'alias' THEN {label} ELSE '' END AS label "
             "FROM ruled WHERE kind IS NOT NULL"
         ),
         OTHERS: (
             f"{alias} WHERE other_alias IS NOT NULL UNION ALL {device} WHERE other_device_id IS NOT NULL"
         ),
-        UNMATCHED: f'SELECT "row", reason, {", ".join(ROLES)} FROM ruled WHERE kind IS NULL',
+        UNMATCHED: f'SELECT "row", reason, {", ".join(matcher.roles)} FROM ruled WHERE kind IS NULL',
     }
     for name, query in queries.items():
         space.write(query, space.folder / name)
     return [space.folder / name for name in queries]
 
 
-def _counts(space: Workspace, total: int) -> dict[str, Any]:
+def _counts(space: Workspace, total: int, kinds: Sequence[str]) -> dict[str, Any]:
     source = f"read_parquet({literal(space.folder / IDENTIFIERS)})"
-    kinds = dict(space.ask(f"SELECT kind, count(*) FROM {source} GROUP BY kind"))
+    found = dict(space.ask(f"SELECT kind, count(*) FROM {source} GROUP BY kind"))
     reasons = space.ask(
         "SELECT reason, count(*) FROM ruled WHERE reason IS NOT NULL GROUP BY reason ORDER BY reason"
     )
-    matched = sum(kinds.values())
+    matched = sum(found.values())
     return balanced(
         {
             "members": total,
             "matched": matched,
-            **{kind: kinds.get(kind, 0) for kind in KINDS},
+            **{kind: found.get(kind, 0) for kind in kinds},
             "duplicates": space.count("ruled WHERE kind IS NOT NULL") - matched,
             "unmatched": dict(reasons),
-        }
+        },
+        kinds,
     )
 
 
@@ -218,9 +176,7 @@ def _fingerprint(space: Workspace, tables: Sequence[Path], counts: Mapping[str, 
     return hashlib.sha256(json.dumps([sums, counts], sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _keep(
-    folder: Path, counts: dict[str, Any], mapping: IdentityMapping, tables: Sequence[Path]
-) -> MatchResult:
+def _keep(folder: Path, counts: dict[str, Any], matcher: Matcher, tables: Sequence[Path]) -> MatchResult:
     """Put the result in its place, unless it is there; the record last: whoever reads it finds the rest."""
     storage.refresh(folder)
     if not _is_kept(folder):
@@ -231,7 +187,7 @@ def _keep(
                     "format": FORMAT,
                     "fingerprint": folder.name,
                     "counts": counts,
-                    "mapping": asdict(mapping),
+                    "mapping": asdict(cast("DataclassInstance", matcher)),
                     "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
                 },
                 indent=1,

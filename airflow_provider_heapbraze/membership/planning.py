@@ -196,7 +196,7 @@ def _load_held(space: Workspace, ledger: TargetLedger, last: Entry | None) -> in
         space.sql(f"CREATE VIEW held AS SELECT {_NOBODY} WHERE false")
         return 0
     if isinstance(last, Commit):
-        return _load_snapshot(space, ledger, last.snapshot, last.size, "held")
+        return load_snapshot(space, ledger, last.snapshot, last.size, "held")
     settled = ledger.settled(last.plan_id)
     size = _load_held_after(space, ledger, last, settled)
     _load_refused(space, settled)
@@ -211,7 +211,11 @@ def _load_held(space: Workspace, ledger: TargetLedger, last: Entry | None) -> in
 _NOBODY = "''::VARCHAR AS kind, ''::VARCHAR AS value, ''::VARCHAR AS label"
 
 
-def _load_snapshot(space: Workspace, ledger: TargetLedger, snapshot: str | None, size: int, view: str) -> int:
+def load_snapshot(space: Workspace, ledger: TargetLedger, snapshot: str | None, size: int, view: str) -> int:
+    """Make a view of a snapshot: kind, value and label of everybody held; return how many they are.
+
+    :raises LedgerDamagedError: the file does not hold what the log says.
+    """
     if snapshot is None:
         space.sql(f"CREATE VIEW {view} AS SELECT {_NOBODY} WHERE false")
         return 0
@@ -235,7 +239,7 @@ def _load_refused(space: Workspace, settled: Settled) -> None:
 
 def _load_held_after(space: Workspace, ledger: TargetLedger, plan: Plan, settled: Settled) -> int:
     """Make the table ``held``: the plan's base with its acknowledged changes; and ``acknowledged``."""
-    _load_snapshot(space, ledger, plan.base, plan.held, "base")
+    load_snapshot(space, ledger, plan.base, plan.held, "base")
     _load_changes(space, ledger, plan)
     space.rows(
         "answered",

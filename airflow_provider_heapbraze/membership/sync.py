@@ -181,6 +181,9 @@ class Sync:
             "report_uri": self._ledger.uri(name),
             "finished_at": now(),
         }
+        if plan.base is None and size:
+            report["next_step"] = self._sender.next_step(plan.name)
+            log.info("Next step: %s", report["next_step"])
         self._ledger.write_report(name, report)
         self._ledger.append(
             Commit(

@@ -17,14 +17,14 @@ _TEXT_IN_HEX = (
     "([0-7].|(C[2-9A-F]|D.)[89AB].|E0[AB].[89AB].|E[1-9A-CEF]([89AB].){2}|ED[89].[89AB].|"
     "F0[9AB].([89AB].){2}|F[1-3]([89AB].){3}|F48.([89AB].){2})*"
 )
-_SPACES = "".join(f"\\x{{{ord(space):x}}}" for space in WHITE_SPACE)
+SPACES = "".join(f"\\x{{{ord(space):x}}}" for space in WHITE_SPACE)
 _JSON_TEXT = "({0} ->> '$')"
 _JSON_FRACTION = f"(json_type({{0}}) = 'DOUBLE' AND NOT regexp_full_match({_JSON_TEXT}, '-?[0-9]+'))"
 
 MACROS = f"""
     -- trim() builds its list of characters anew for every value: only where there is something to trim.
     CREATE TEMP MACRO trimmed(v) AS
-        CASE WHEN regexp_matches(v, '^[{_SPACES}]|[{_SPACES}]$') THEN trim(v, '{WHITE_SPACE}') ELSE v END;
+        CASE WHEN regexp_matches(v, '^[{SPACES}]|[{SPACES}]$') THEN trim(v, '{WHITE_SPACE}') ELSE v END;
 
     -- A whole number has no fraction and no exponent.
     CREATE TEMP MACRO number_text(v) AS

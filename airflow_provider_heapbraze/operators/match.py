@@ -6,7 +6,8 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze.locations import ledger_root
-from airflow_provider_heapbraze.membership.matching import IdentityMapping, match
+from airflow_provider_heapbraze.membership.identity import IdentityMapping
+from airflow_provider_heapbraze.membership.matching import match
 from airflow_provider_heapbraze.operators._airflow import (
     AirflowAccess,
     HeapBrazeOperator,

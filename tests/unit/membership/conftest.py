@@ -11,8 +11,9 @@ from airflow_provider_heapbraze.clients.braze import BrazeClient, BrazeKeys, Bra
 from airflow_provider_heapbraze.clients.transport import RetryPolicy, Transport
 from airflow_provider_heapbraze.membership.entries import Target
 from airflow_provider_heapbraze.membership.guards import Guards
+from airflow_provider_heapbraze.membership.identity import IdentityMapping
 from airflow_provider_heapbraze.membership.ledger import TargetLedger
-from airflow_provider_heapbraze.membership.matching import IdentityMapping, match
+from airflow_provider_heapbraze.membership.matching import match
 from airflow_provider_heapbraze.membership.members import FileMembers
 from airflow_provider_heapbraze.membership.planning import Request
 from airflow_provider_heapbraze.membership.senders import (

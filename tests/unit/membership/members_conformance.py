@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
-from airflow_provider_heapbraze.membership.matching import IdentityMapping, match
+from airflow_provider_heapbraze.membership.identity import IdentityMapping
+from airflow_provider_heapbraze.membership.matching import match
 from tests.unit.membership import matching_reference as reference
 
 MAPPING = IdentityMapping(

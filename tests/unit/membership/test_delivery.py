@@ -29,7 +29,7 @@ def batch(number):
 
 
 def test_answers_are_due_every_hundred_batches():
-    account = Account(Time())
+    account = Account(Time(), "Braze")
     for number in range(99):
         account.acknowledge(batch(number), Refusals())
     assert not account.due()
@@ -41,7 +41,7 @@ def test_answers_are_due_every_hundred_batches():
 
 def test_answers_are_due_every_second():
     time = Time()
-    account = Account(time)
+    account = Account(time, "Braze")
     time.seconds += 0.99
     assert not account.due()
     time.seconds += 0.01
@@ -51,7 +51,7 @@ def test_answers_are_due_every_second():
 
 
 def test_rejections_wait_until_somebody_is_accepted():
-    account = Account(Time())
+    account = Account(Time(), "Braze")
     account.reject({0: "refused_400"})
     assert account.take().rejected == {}
     account.acknowledge(batch(1), Refusals())

@@ -21,7 +21,8 @@ from upath import UPath
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
-from airflow_provider_heapbraze.membership.matching import IdentityMapping, match, read_match
+from airflow_provider_heapbraze.membership.identity import IdentityMapping
+from airflow_provider_heapbraze.membership.matching import match, read_match
 from airflow_provider_heapbraze.membership.members import FileMembers, SqlMembers
 
 MAPPING = IdentityMapping(

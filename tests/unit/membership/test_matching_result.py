@@ -12,8 +12,9 @@ from upath import UPath
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, UnbalancedError
-from airflow_provider_heapbraze.membership import matching
-from airflow_provider_heapbraze.membership.matching import IdentityMapping, match, read_match
+from airflow_provider_heapbraze.membership import identity, matching
+from airflow_provider_heapbraze.membership.identity import IdentityMapping
+from airflow_provider_heapbraze.membership.matching import match, read_match
 from airflow_provider_heapbraze.membership.members import FileMembers, SqlMembers
 from airflow_provider_heapbraze.membership.rule import rule
 from tests.unit.membership.members_conformance import Access, outcome, table
@@ -215,10 +216,10 @@ def test_a_ledger_in_an_object_store(tmp_path):
 )
 def test_counts_have_to_add_up(counts, balanced):
     if balanced:
-        assert matching.balanced(counts) == counts
+        assert matching.balanced(counts, IdentityMapping.kinds) == counts
     else:
         with pytest.raises(UnbalancedError, match="does not add up"):
-            matching.balanced(counts)
+            matching.balanced(counts, IdentityMapping.kinds)
 
 
 def test_a_row_that_nobody_accounts_for_is_noticed(tmp_path, monkeypatch):
@@ -227,7 +228,7 @@ def test_a_row_that_nobody_accounts_for_is_noticed(tmp_path, monkeypatch):
     def without_a_reason(*cells, **how):
         return f"SELECT * REPLACE (nullif(reason, 'blank') AS reason) FROM ({rule(*cells, **how)})"
 
-    monkeypatch.setattr(matching, "rule", without_a_reason)
+    monkeypatch.setattr(identity, "rule", without_a_reason)
     with pytest.raises(UnbalancedError, match="'members': 6"):
         matched(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_heapbraze.membership.matching import IdentityMapping, match
+from airflow_provider_heapbraze.membership.identity import IdentityMapping
+from airflow_provider_heapbraze.membership.matching import match
 from airflow_provider_heapbraze.membership.members import SqlMembers
 from airflow_provider_heapbraze.membership.values import WHITE_SPACE
 from tests.unit.membership import matching_reference as reference

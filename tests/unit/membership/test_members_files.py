@@ -14,7 +14,8 @@ import pytest
 from upath import UPath
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
-from airflow_provider_heapbraze.membership.matching import IdentityMapping, match
+from airflow_provider_heapbraze.membership.identity import IdentityMapping
+from airflow_provider_heapbraze.membership.matching import match
 from airflow_provider_heapbraze.membership.members import FileMembers
 from airflow_provider_heapbraze.membership.tables import Workspace
 from tests.unit.membership.members_conformance import Access, outcome

@@ -11,7 +11,8 @@ from decimal import Decimal
 import pytest
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
-from airflow_provider_heapbraze.membership.matching import IdentityMapping, match
+from airflow_provider_heapbraze.membership.identity import IdentityMapping
+from airflow_provider_heapbraze.membership.matching import match
 from airflow_provider_heapbraze.membership.members import SqlMembers
 from tests.unit.membership.members_conformance import Access, outcome
 
