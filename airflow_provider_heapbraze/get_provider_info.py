@@ -33,11 +33,18 @@ def get_provider_info() -> dict[str, Any]:
             {"integration-name": "Heap", "python-modules": [f"{_PACKAGE}.operators.match"]},
             {
                 "integration-name": "Braze",
-                "python-modules": [f"{_PACKAGE}.operators.cohort", f"{_PACKAGE}.operators.currents"],
+                "python-modules": [
+                    f"{_PACKAGE}.operators.{name}" for name in ("cohort", "currents", "segment", "verify")
+                ],
             },
         ],
         "sensors": [{"integration-name": "Braze", "python-modules": [f"{_PACKAGE}.sensors.currents"]}],
-        "triggers": [{"integration-name": "Braze", "python-modules": [f"{_PACKAGE}.triggers.currents"]}],
+        "triggers": [
+            {
+                "integration-name": "Braze",
+                "python-modules": [f"{_PACKAGE}.triggers.currents", f"{_PACKAGE}.triggers.segment"],
+            }
+        ],
         "hooks": [
             {"integration-name": "Heap", "python-modules": [f"{_PACKAGE}.hooks.heap"]},
             {"integration-name": "Braze", "python-modules": [f"{_PACKAGE}.hooks.braze"]},

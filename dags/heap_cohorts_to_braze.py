@@ -2,6 +2,8 @@
 
 Copy this file and the YAML beside it. It needs the connection ``braze_default``, and a pool ``braze`` of one
 slot (``airflow pools set braze 1 "Braze imports"``): each import paces itself at the whole of Braze's limit.
+The task ``verify`` needs a REST API key with ``users.export.ids`` and, for cohorts with a ``segment_id``,
+``users.export.segment``; without one leave it out, and give the outlet to ``import``.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ from airflow.sdk import AssetAlias, dag, task_group
 from airflow_provider_heapbraze.members import FileMembers, Guards, IdentityMapping
 from airflow_provider_heapbraze.operators.cohort import BrazeCohortImportOperator
 from airflow_provider_heapbraze.operators.match import HeapUserMatchOperator
+from airflow_provider_heapbraze.operators.verify import BrazeCohortVerifyOperator
 
 COHORTS_FILE = Path(os.environ.get("HEAP_COHORTS_FILE", Path(__file__).with_name("heap_cohorts.yaml")))
-COHORTS = yaml.safe_load(COHORTS_FILE.read_text())
+COHORTS = [{"segment_id": None, **cohort} for cohort in yaml.safe_load(COHORTS_FILE.read_text())]
 
 
 @dag(
@@ -36,11 +39,11 @@ COHORTS = yaml.safe_load(COHORTS_FILE.read_text())
     doc_md=__doc__,
 )
 def heap_cohorts_to_braze() -> None:
-    """Import every cohort of the YAML file."""
+    """Import every cohort of the YAML file, and verify it."""
 
     @task_group
-    def cohort(cohort_id: str, cohort_name: str, members: str) -> None:
-        """Match the segment's members, then import them."""
+    def cohort(cohort_id: str, cohort_name: str, members: str, segment_id: str | None) -> None:
+        """Match the segment's members, import them, and prove that they arrived."""
         match = HeapUserMatchOperator(
             task_id="match",
             members=FileMembers(members),
@@ -53,7 +56,7 @@ def heap_cohorts_to_braze() -> None:
             ),
             map_index_template="{{ task.members.path }}",
         )
-        BrazeCohortImportOperator(
+        imported = BrazeCohortImportOperator(
             task_id="import",
             cohort_id=cohort_id,
             cohort_name=cohort_name,
@@ -61,8 +64,17 @@ def heap_cohorts_to_braze() -> None:
             guards=Guards(max_removed_share=0.2),
             pool="braze",
             map_index_template="{{ task.cohort_id }}",
+        )
+        # What waits for the asset waits for a cohort that is verified.
+        verified = BrazeCohortVerifyOperator(
+            task_id="verify",
+            cohort_id=cohort_id,
+            segment_id=segment_id,
+            deferrable=True,
+            map_index_template="{{ task.cohort_id }}",
             outlets=[AssetAlias("braze_cohorts")],
         )
+        imported >> verified
 
     cohort.expand_kwargs(COHORTS)
 

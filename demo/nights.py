@@ -1,4 +1,4 @@
-"""Two nights of the cohort DAG and an hour of the events DAG, against a local stand-in: ``make demo``."""
+"""Two nights of the cohort DAG, the segment back in Heap, an hour of events: ``make demo``, all local."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import world
 from airflow_provider_heapbraze.events.report import as_table as events_as_table
 from airflow_provider_heapbraze.membership.report import as_table
 from airflow_provider_heapbraze.sandbox.client import Sandbox
+from airflow_provider_heapbraze.segments.verification import describe
 
 NIGHTS = [
     ("The first night: the whole segment is imported", "2026-11-23", world.tonight),
@@ -34,13 +35,19 @@ def main() -> int:
             world.write_segment(numbers)
             print(f"\n{title}", flush=True)
             _airflow(environment, "dags", "test", world.DAG_ID, date)
-            _show(_newest("targets"))
+            _show(_newest("targets/cohort-*/reports"))
+            print(f"  Verified: {describe(_newest('targets/cohort-*/verifications'))}")
             if not _braze_agrees(sandbox, numbers):
                 return 1
+        print("\nThe cohort's segment in Braze becomes a property in Heap", flush=True)
+        _airflow(environment, "dags", "test", world.SEGMENTS_DAG_ID, "2026-11-24")
+        _show(_newest("targets/property-*/reports"))
+        if not _property_agrees(sandbox, numbers):
+            return 1
         expected = world.write_events()
         print("\nAn hour of Braze's events: each goes to Heap once", flush=True)
         _airflow(environment, "dags", "test", world.EVENTS_DAG_ID, "2026-11-24T10:00:00")
-        _show_events(_newest("sources"))
+        _show_events(_newest("sources/*/reports"))
         if not _heap_agrees(sandbox, expected):
             return 1
     print(f"\nEvery run's report and plan: {world.LEDGER}")
@@ -61,8 +68,8 @@ def _airflow(environment: dict[str, str], *command: str) -> None:
         raise SystemExit(f"`airflow {' '.join(command)}` failed. Its log is {log}.")
 
 
-def _newest(kind: str) -> dict[str, Any]:
-    reports = sorted(world.LEDGER.glob(f"{kind}/*/reports/*.json"))
+def _newest(folder: str) -> dict[str, Any]:
+    reports = sorted(world.LEDGER.glob(f"{folder}/*.json"))
     if not reports:
         raise SystemExit(f"The DAG left no report. Its log is {world.HOME / 'airflow.log'}.")
     report: dict[str, Any] = json.loads(reports[-1].read_text())
@@ -88,6 +95,18 @@ def _heap_agrees(sandbox: Sandbox, expected: int) -> bool:
         print(f"  Heap holds {held:,} events: exactly those of people whom it can know, each sent once.")
         return True
     print(f"  Heap differs: it holds {held:,} events of {expected:,}; sent by number of times: {sends}.")
+    return False
+
+
+def _property_agrees(sandbox: Sandbox, numbers: Iterable[int]) -> bool:
+    held = {
+        user["identity"] for user in sandbox.heap_users() if user["properties"].get(world.PROPERTY) == "true"
+    }
+    expected = world.expected_in_heap(numbers)
+    if held == expected:
+        print(f"  Heap has {len(held):,} people with the property: those of the cohort whom it can know.")
+        return True
+    print(f"  Heap differs: {len(expected - held):,} missing, {len(held - expected):,} too many.")
     return False
 
 

@@ -27,6 +27,10 @@ LEDGER = HOME / "ledger"
 COHORT_ID = "heap-trial-power-users"
 DAG_ID = "heap_cohorts_to_braze"
 EVENTS_DAG_ID = "braze_currents_to_heap"
+SEGMENTS_DAG_ID = "braze_segments_to_heap"
+# The segment that somebody built on the cohort in Braze, and the property in Heap that it becomes.
+SEGMENT_ID = "segment-of-trial-power-users"
+PROPERTY = "braze_segment_trial_power_users"
 
 # Braze knows people by number: the first by external id, the next by alias only, the last by device only.
 EXTERNAL_IDS, ALIASES, DEVICES = range(45_000), range(45_000, 48_000), range(48_000, 50_000)
@@ -96,14 +100,18 @@ def expected_in_braze(numbers: Iterable[int]) -> set[str]:
     return {_shown_in_braze(number) for number in numbers if number not in STRANGERS}
 
 
+def expected_in_heap(numbers: Iterable[int]) -> set[str]:
+    """Return who must have the property: those of the cohort who have an external id, Heap's identity."""
+    return {shown for shown in expected_in_braze(numbers) if ":" not in shown}
+
+
 def environment(sandbox: Sandbox) -> dict[str, str]:
     """Return the environment of an Airflow that has the example DAG, the connections and nothing else."""
     cohorts = HOME / "heap_cohorts.yaml"
-    cohorts.write_text(
-        json.dumps(
-            [{"cohort_id": COHORT_ID, "cohort_name": "Heap: power users", "members": SEGMENT.as_uri()}]
-        )
-    )
+    cohort = {"cohort_id": COHORT_ID, "cohort_name": "Heap: power users", "segment_id": SEGMENT_ID}
+    cohorts.write_text(json.dumps([{**cohort, "members": SEGMENT.as_uri()}]))
+    segments = HOME / "braze_segments.yaml"
+    segments.write_text(json.dumps([{"segment_id": SEGMENT_ID, "property_name": PROPERTY}]))
     return {
         **os.environ,
         **sandbox.environment(),
@@ -112,6 +120,7 @@ def environment(sandbox: Sandbox) -> dict[str, str]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__HEAPBRAZE__LEDGER": LEDGER.as_uri(),
         "HEAP_COHORTS_FILE": str(cohorts),
+        "BRAZE_SEGMENTS_FILE": str(segments),
         "BRAZE_CURRENTS_SOURCE": CURRENTS.as_uri(),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
@@ -131,6 +140,8 @@ def local_braze() -> Iterator[Sandbox]:
             _wait_until_up(sandbox, process)
             for people in SEED:
                 sandbox.add_users(**people)
+            sandbox.settings(export_delay=2.0)
+            sandbox.add_segments([{"id": SEGMENT_ID, "name": "Trial power users", "cohort_id": COHORT_ID}])
             yield sandbox
         finally:
             process.terminate()

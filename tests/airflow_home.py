@@ -11,15 +11,19 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 
 PROJECT = Path(__file__).resolve().parents[1]
 COHORT_ID = "heap-cohort"
 DAG_ID = "heap_cohorts_to_braze"
+# The segment in Braze that is built on the cohort, and the property in Heap that it becomes.
+SEGMENT_ID = "segment-of-the-cohort"
+PROPERTY = "in_cohort"
 
 
 def free_port():
@@ -39,10 +43,10 @@ class Airflow:
         self.ledger = home / "ledger"
         self.currents = home / "currents"
         self.currents.mkdir()
-        cohorts = home / "cohorts.yaml"
-        cohorts.write_text(
-            json.dumps([{"cohort_id": COHORT_ID, "cohort_name": "Cohort", "members": self.segment.as_uri()}])
-        )
+        self.cohorts = home / "cohorts.yaml"
+        self.write_cohort()
+        segments = home / "segments.yaml"
+        segments.write_text(json.dumps([{"segment_id": SEGMENT_ID, "property_name": PROPERTY}]))
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
             **sandbox.environment(),
@@ -60,8 +64,11 @@ class Airflow:
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.port}/execution/",
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
+            # A triggerer that is killed is known to be gone sooner than by default.
+            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
             "AIRFLOW__HEAPBRAZE__LEDGER": self.ledger.as_uri(),
-            "HEAP_COHORTS_FILE": str(cohorts),
+            "HEAP_COHORTS_FILE": str(self.cohorts),
+            "BRAZE_SEGMENTS_FILE": str(segments),
             "BRAZE_CURRENTS_SOURCE": self.currents.as_uri(),
             "TMPDIR": str(home),  # what is shared on a machine is not shared between tests
         }
@@ -78,6 +85,11 @@ class Airflow:
         )
         assert done.returncode == 0, done.stdout[-5000:]
         return done.stdout
+
+    def write_cohort(self, **more):
+        """Say what the cohort DAG imports."""
+        cohort = {"cohort_id": COHORT_ID, "cohort_name": "Cohort", "members": self.segment.as_uri(), **more}
+        self.cohorts.write_text(json.dumps([cohort]))
 
     def write_segment(self, rows):
         """Write members as (identity, email, device_id, is_identified); a plain text is an identity."""
@@ -128,12 +140,40 @@ class Airflow:
                 stderr=output,
                 start_new_session=True,
             )
+            self._started = [process]
             try:
                 self.wait_for(self._is_up)
                 yield self
             finally:
+                for started in self._started[1:]:
+                    started.terminate()
+                    started.wait(timeout=60)
                 os.killpg(process.pid, 15)
                 process.wait(timeout=60)
+
+    def kill_task(self):
+        """Kill the process that talks to the sandbox right now, as a lost machine would."""
+        port = int(self.sandbox.url.rsplit(":", 1)[1])
+
+        def talking():
+            return [process for process in self._processes() if port in _ports_of_peers(process)]
+
+        self.wait_for(talking)[0].kill()
+
+    def restart_triggerer(self):
+        """Kill the triggerer in the middle of its work, and start another one."""
+        killed = [process for process in self._processes() if "triggerer" in " ".join(process.cmdline())]
+        for process in killed:
+            process.kill()
+        with (self.home / "triggerer.log").open("w") as output:
+            self._started.append(
+                subprocess.Popen(["airflow", "triggerer"], env=self.environment, stdout=output, stderr=output)
+            )
+
+    def _processes(self):
+        """Give every process of this Airflow; they are the descendants of what was started here."""
+        for started in self._started:
+            yield from psutil.Process(started.pid).children(recursive=True)
 
     def _is_up(self):
         try:
@@ -154,6 +194,12 @@ class Airflow:
         runs = self.query("SELECT run_id, logical_date, state FROM dag_run")
         log = (self.home / "standalone.log").read_text()
         raise AssertionError(f"waited in vain: {tasks} {runs}\n{log[-3000:]}")
+
+
+def _ports_of_peers(process):
+    with suppress(psutil.Error):
+        return {peer.raddr.port for peer in process.net_connections() if peer.raddr}
+    return set()
 
 
 @pytest.fixture(scope="session")

@@ -106,15 +106,21 @@ def airflow_errors() -> Iterator[None]:
         raise AirflowException(str(error)) from error
 
 
+def text(value: Any) -> str:
+    """Return an argument as text; empty where it is None, or where a template made ``None`` of it."""
+    given = str(value).strip() if value is not None else ""
+    return "" if given == "None" else given
+
+
 def required(value: Any, name: str) -> str:
     """Return an argument that must be text.
 
     :raises ConfigurationError: it is empty.
     """
-    text = str(value).strip() if value is not None else ""
-    if not text:
+    given = text(value)
+    if not given:
         raise ConfigurationError(f"{name} is empty. Nothing was sent. Give it in the DAG.")
-    return text
+    return given
 
 
 def item(xcom: Any, key: str, name: str) -> str:
@@ -138,6 +144,17 @@ def choice(value: Any, name: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise ConfigurationError(f"{name} must be one of {allowed}, not {value!r}. Nothing was sent.")
     return str(value)
+
+
+def whole_number(value: Any, name: str, *, least: int = 1) -> int:
+    """Return an argument that is a whole number, also where a template made it.
+
+    :raises ConfigurationError: it is none, or too small.
+    """
+    given = text(value)
+    if not given.isdecimal() or int(given) < least:
+        raise ConfigurationError(f"{name} must be a whole number of at least {least}. Nothing was sent.")
+    return int(given)
 
 
 def flag(value: Any, name: str) -> bool:

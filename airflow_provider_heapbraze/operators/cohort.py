@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from copy import copy
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
-from airflow.sdk import Asset, AssetAlias
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.hooks.braze import BrazeHook
@@ -35,6 +33,7 @@ from airflow_provider_heapbraze.operators._airflow import (
     required,
     run_id,
 )
+from airflow_provider_heapbraze.operators._results import asset_of, import_result, update_assets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,18 +84,8 @@ class _CohortOperator(HeapBrazeOperator):
         self.attribute = attribute
         self.ledger = ledger
 
-    def _target(self, client: BrazeClient) -> Target:
-        choice(self.delivery, "delivery", ("cohort", "attribute"))
-        if self.delivery == "cohort":
-            place = {"partner": client.keys.partner_name, "cohort_id": self._target_id()}
-        else:
-            place = {"attribute": self._target_id()}
-        return Target(self.delivery, {"braze": client.base_url, **place})
-
     def _target_id(self) -> str:
-        if self.delivery == "cohort":
-            return required(self.cohort_id, "cohort_id")
-        return required(self.attribute, "attribute")
+        return _target_id(self.delivery, self.cohort_id, self.attribute)
 
     def _sender(self, client: BrazeClient) -> Sender:
         if self.delivery == "cohort":
@@ -104,7 +93,10 @@ class _CohortOperator(HeapBrazeOperator):
         return AttributeSender(client, self._target_id())
 
     def _ledger(self, client: BrazeClient) -> TargetLedger:
-        return TargetLedger(ledger_root(self.ledger), self._target(client))
+        return TargetLedger(
+            ledger_root(self.ledger),
+            cohort_target(client, self.delivery, self.cohort_id, self.attribute),
+        )
 
     def _request(self, context: Context, *, force_full: bool) -> Request:
         folder = path_of(item(self.match, "uri", "match"))
@@ -211,18 +203,9 @@ class BrazeCohortImportOperator(_CohortOperator):
                 if skip:
                     raise AirflowSkipException(str(error)) from error
                 raise
-        result = {
-            "run_id": report["run_id"],
-            "adds": report["waterfall"]["adds"],
-            "removes": report["waterfall"]["removes"],
-            "acknowledged": report["waterfall"]["acknowledged"],
-            "rejected": sum(report["waterfall"]["rejected"].values()),
-            "requests": report["requests"]["requests"],
-            "size": report["size"],
-            "report_uri": report["report_uri"],
-            "waterfall": report["waterfall"],
-        }
-        self._update_assets(context, result)
+        result = import_result(report)
+        extra = {key: result[key] for key in ("size", "adds", "removes")}
+        update_assets(context, self.outlets, asset_of("braze", self.delivery, self._target_id()), extra)
         return result
 
     def on_kill(self) -> None:
@@ -240,14 +223,20 @@ class BrazeCohortImportOperator(_CohortOperator):
             raise ConfigurationError("force_full makes a new plan: give match, not plan. Nothing was sent.")
         return sync.apply(item(self.plan, "plan_id", "plan"), run_id(context), self.guards)
 
-    def _update_assets(self, context: Context, result: Mapping[str, Any]) -> None:
-        what = self._target_id()
-        asset = Asset(
-            name=f"braze {self.delivery} {what}", uri=f"braze://{self.delivery}/{quote(what, safe='')}"
+
+def cohort_target(client: BrazeClient, delivery: str, cohort_id: Any, attribute: Any) -> Target:
+    """Return the target that an import writes to.
+
+    :raises ConfigurationError: the cohort's id or the attribute is missing.
+    """
+    place = _target_id(choice(delivery, "delivery", ("cohort", "attribute")), cohort_id, attribute)
+    if delivery == "cohort":
+        return Target(
+            delivery,
+            {"braze": client.base_url, "partner": client.keys.partner_name, "cohort_id": place},
         )
-        extra = {key: result[key] for key in ("size", "adds", "removes")}
-        for outlet in self.outlets:
-            if isinstance(outlet, AssetAlias):
-                context["outlet_events"][outlet].add(asset, extra=extra)
-            elif isinstance(outlet, Asset) and outlet.uri == asset.uri:
-                context["outlet_events"][outlet].extra.update(extra)
+    return Target(delivery, {"braze": client.base_url, "attribute": place})
+
+
+def _target_id(delivery: str, cohort_id: Any, attribute: Any) -> str:
+    return required(cohort_id, "cohort_id") if delivery == "cohort" else required(attribute, "attribute")

@@ -99,3 +99,23 @@ def connection(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
         return f"{conn_type}_test"
 
     return define
+
+
+@pytest.fixture
+def sandbox(heapbraze_sandbox: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Give a sandbox that is both default connections, and knows the people of the cohort tests."""
+    # Loaded after the environment of Airflow is set.
+    from tests.airflow.cohorts import PEOPLE
+
+    for name, value in heapbraze_sandbox.environment().items():
+        monkeypatch.setenv(name, value)
+    heapbraze_sandbox.add_users([{"external_id": person} for person in PEOPLE])
+    return heapbraze_sandbox
+
+
+@pytest.fixture
+def pipeline(sandbox: Any, tmp_path: Any) -> Any:
+    """Give one cohort's tasks."""
+    from tests.airflow.cohorts import Pipeline
+
+    return Pipeline(tmp_path)

@@ -6,7 +6,6 @@ import json
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
-from types import SimpleNamespace
 
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -20,71 +19,9 @@ from airflow_provider_heapbraze.clients.errors import ConfigurationError, Server
 from airflow_provider_heapbraze.locations import ledger_root
 from airflow_provider_heapbraze.members import FileMembers, Guards, IdentityMapping, SqlMembers
 from airflow_provider_heapbraze.operators._airflow import airflow_errors, run_id
-from airflow_provider_heapbraze.operators.cohort import BrazeCohortImportOperator, BrazeCohortPlanOperator
+from airflow_provider_heapbraze.operators.cohort import BrazeCohortImportOperator
 from airflow_provider_heapbraze.operators.match import HeapUserMatchOperator
-
-COHORT = {"cohort_id": "cohort-1", "cohort_name": "Cohort one"}
-PEOPLE = [f"private-person-{number:04}" for number in range(100)]
-
-
-class OutletEvents:
-    """What Airflow hands to a task for the assets that it updates."""
-
-    def __init__(self):
-        self.by_name = {}
-
-    def __getitem__(self, outlet):
-        events = []
-        accessor = SimpleNamespace(
-            events=events, extra={}, add=lambda asset, extra: events.append((asset, extra))
-        )
-        return self.by_name.setdefault(outlet.name, accessor)
-
-
-def context(dag_run="night-1", map_index=-1):
-    ti = SimpleNamespace(dag_id="cohorts", run_id=dag_run, task_id="import", map_index=map_index)
-    dag_run_ = SimpleNamespace(run_after=datetime(2026, 11, 24, tzinfo=UTC))
-    return {"ti": ti, "dag_run": dag_run_, "outlet_events": OutletEvents()}
-
-
-class Pipeline:
-    """One cohort's tasks, night after night."""
-
-    def __init__(self, folder):
-        self.ledger = (folder / "ledger").as_uri()
-        self.file = folder / "members.csv"
-
-    def match(self, people):
-        self.file.write_text("\n".join(["identity", *people, ""]))
-        operator = HeapUserMatchOperator(
-            task_id="match", members=FileMembers(self.file.as_uri()), ledger=self.ledger
-        )
-        return operator.execute(context())
-
-    def plan(self, people, **arguments):
-        operator = BrazeCohortPlanOperator(
-            task_id="plan", **COHORT, match=self.match(people), ledger=self.ledger, **arguments
-        )
-        return operator.execute(context())
-
-    def run(self, people=None, night=None, **arguments):
-        if people is not None:
-            arguments["match"] = self.match(people)
-        operator = BrazeCohortImportOperator(task_id="import", **COHORT, ledger=self.ledger, **arguments)
-        return operator.execute(night or context())
-
-
-@pytest.fixture
-def sandbox(heapbraze_sandbox, monkeypatch):
-    for name, value in heapbraze_sandbox.environment().items():
-        monkeypatch.setenv(name, value)
-    heapbraze_sandbox.add_users([{"external_id": person} for person in PEOPLE])
-    return heapbraze_sandbox
-
-
-@pytest.fixture
-def pipeline(sandbox, tmp_path):
-    return Pipeline(tmp_path)
+from tests.airflow.cohorts import COHORT, PEOPLE, context
 
 
 def test_what_the_tasks_return(pipeline, sandbox):

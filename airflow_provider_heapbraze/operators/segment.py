@@ -1,0 +1,257 @@
+"""Braze segments in Heap: their members as a user property, and their sizes over time."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
+
+from airflow.providers.common.compat.sdk import AirflowSkipException
+
+from airflow_provider_heapbraze.hooks.braze import BrazeHook
+from airflow_provider_heapbraze.hooks.heap import HeapHook
+from airflow_provider_heapbraze.ledger_folder import LedgerFolder
+from airflow_provider_heapbraze.locations import ledger_root
+from airflow_provider_heapbraze.membership.entries import Plan, Target
+from airflow_provider_heapbraze.membership.errors import GuardBreachedError
+from airflow_provider_heapbraze.membership.guards import Guards
+from airflow_provider_heapbraze.membership.identity import HeapIdentity
+from airflow_provider_heapbraze.membership.ledger import TargetLedger
+from airflow_provider_heapbraze.membership.matching import match, match_folder, read_match
+from airflow_provider_heapbraze.membership.planning import Request
+from airflow_provider_heapbraze.membership.senders import PROPERTY_KINDS, HeapPropertySender
+from airflow_provider_heapbraze.membership.sync import Sync, now
+from airflow_provider_heapbraze.operators._airflow import (
+    AirflowAccess,
+    HeapBrazeOperator,
+    airflow_errors,
+    as_of,
+    choice,
+    flag,
+    run_id,
+    text,
+    whole_number,
+)
+from airflow_provider_heapbraze.operators._exports import SegmentExportOperator, chosen_segment
+from airflow_provider_heapbraze.operators._results import asset_of, import_result, update_assets
+from airflow_provider_heapbraze.segments.exported import ExportedMembers, export_archives
+from airflow_provider_heapbraze.segments.exports import segment_folder
+from airflow_provider_heapbraze.segments.names import check_only_source, usual_property
+from airflow_provider_heapbraze.segments.sizes import SizeHistory, SuddenChangeError, share_limit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow.sdk import Context
+
+    from airflow_provider_heapbraze.clients.braze import BrazeClient
+    from airflow_provider_heapbraze.clients.heap import HeapClient
+    from airflow_provider_heapbraze.membership.matching import MatchResult
+
+
+class BrazeSegmentToHeapOperator(SegmentExportOperator):
+    """Make a Heap user property equal to the members of a Braze segment.
+
+    Members get ``"true"``, those who leave ``"false"``; only changes are sent, each once: a retry or a
+    cleared task goes on exactly where the last attempt stopped. It adopts an export that is under way, and
+    makes a new one where nothing was sent yet. Returns what :class:`BrazeCohortImportOperator` returns.
+    Outlets get the asset ``heap://property/<name>`` with the size and the change.
+
+    :param segment_id: the segment's id in Braze (Segment API Identifier); or give ``segment_name``.
+    :param segment_name: its name; where several have it, the error lists their ids.
+    :param property_name: the property in Heap; default ``braze_segment_<name>``, from the name that the
+        segment had at first. One property has one segment.
+    :param alias_label: people's Heap identity is their alias with this label; default: their external id.
+    :param braze_conn_id: the Braze connection; its REST API key needs ``users.export.segment``, and
+        ``segments.list`` or ``segments.details`` to find names.
+    :param heap_conn_id: the Heap connection.
+    :param guards: limits that stop a refresh before anything is sent.
+    :param on_breach: what a breached guard does to the task: ``fail`` (without retries) or ``skip``.
+    :param force_full: send everybody again, not only the changes.
+    :param bucket: location in which Braze leaves exports, where the workspace has storage credentials.
+    :param timeout: seconds to wait for an export; 20 million people can take an hour or more.
+    :param poll_interval: seconds between two looks.
+    :param deferrable: wait in the triggerer, without a worker; default ``[operators] default_deferrable``.
+    :param ledger: location of the ledger; default ``[heapbraze] ledger`` of Airflow's configuration.
+    """
+
+    template_fields: Sequence[str] = (
+        *SegmentExportOperator.template_fields,
+        "property_name",
+        "alias_label",
+        "heap_conn_id",
+        "guards",
+        "on_breach",
+        "force_full",
+    )
+
+    def __init__(
+        self,
+        *,
+        property_name: str | None = None,
+        alias_label: str | None = None,
+        heap_conn_id: str = HeapHook.default_conn_name,
+        guards: Guards | None = None,
+        on_breach: Literal["fail", "skip"] = "fail",
+        force_full: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.property_name = property_name
+        self.alias_label = alias_label
+        self.heap_conn_id = heap_conn_id
+        self.guards = copy(guards) if guards else Guards()
+        self.on_breach = on_breach
+        self.force_full = force_full
+        self._sync: Sync | None = None
+
+    def look(self, context: Context, state: dict[str, Any], *, ready: bool) -> dict[str, Any] | None:
+        """Refresh the property once the export is there; return what happened in numbers."""
+        braze_hook, heap_hook = BrazeHook(self.braze_conn_id), HeapHook(self.heap_conn_id)
+        with braze_hook.get_conn() as braze, heap_hook.get_conn() as heap:
+            skip = choice(self.on_breach, "on_breach", ("fail", "skip")) == "skip"
+            segment_id = self._segment(braze, state)
+            name = self._property(braze, state)
+            sender = HeapPropertySender(heap, name)
+            ledger = self._ledger(heap, name)
+            check_only_source(ledger, segment_id)
+            members = self._open_match(ledger, context) or self._match(braze, context, state, ready=ready)
+            if members is None:
+                return None
+            self._sync = Sync(ledger, sender, heap.statistics)
+            try:
+                report = self._sync.run(self._request(context, members), self.guards)
+            except GuardBreachedError as error:
+                if skip:
+                    raise AirflowSkipException(str(error)) from error
+                raise
+        result = import_result(report)
+        extra = {key: result[key] for key in ("size", "adds", "removes")}
+        update_assets(context, self.outlets, asset_of("heap", "property", name), extra)
+        return result
+
+    def on_kill(self) -> None:
+        """Record what was accepted before the process goes."""
+        if self._sync is not None:
+            self._sync.stop()
+
+    def _property(self, braze: BrazeClient, state: dict[str, Any]) -> str:
+        given = text(self.property_name)
+        return given or usual_property(
+            ledger_root(self.ledger), braze.reads, braze.base_url, state["segment_id"]
+        )
+
+    def _ledger(self, heap: HeapClient, name: str) -> TargetLedger:
+        # The environment is a hash: the app id that is in it is a credential.
+        target = Target("property", {"heap": heap.environment, "property": name})
+        return TargetLedger(ledger_root(self.ledger), target)
+
+    def _open_match(self, ledger: TargetLedger, context: Context) -> MatchResult | None:
+        """Return the members whom this run has begun to send; another export would have others."""
+        last = ledger.last()
+        if isinstance(last, Plan) and last.run_id == run_id(context):
+            self.log.info("This run has begun to send already: it goes on with the rest.")
+            return read_match(match_folder(ledger_root(self.ledger), last.fingerprint))
+        return None
+
+    def _match(
+        self, braze: BrazeClient, context: Context, state: dict[str, Any], *, ready: bool
+    ) -> MatchResult | None:
+        exports = self._exports(braze, state["segment_id"], run_id(context))
+        label = text(self.alias_label) or None
+        field = "external_id" if label is None else "user_aliases"
+        export = self._exported(exports, braze, [field], state, ready=ready)
+        if export is None:
+            return None
+        members = ExportedMembers(export_archives(export, braze.reads, self._bucket_path()), label)
+        with exports.reading(export):
+            return match(members, HeapIdentity(label), AirflowAccess(), ledger_root(self.ledger))
+
+    def _request(self, context: Context, members: MatchResult) -> Request:
+        return Request(
+            run_id=run_id(context),
+            match=members,
+            match_folder=match_folder(ledger_root(self.ledger), members.fingerprint),
+            kinds=PROPERTY_KINDS,
+            name=None,
+            force_full=flag(self.force_full, "force_full"),
+            as_of=as_of(context),
+        )
+
+
+class BrazeSegmentSizeOperator(HeapBrazeOperator):
+    """Record a Braze segment's size, and fail where it changed suddenly.
+
+    An operator and not a sensor: a size is a fact of the day, there is nothing to wait for. The present size
+    is compared with the median of the days before; both are Braze's estimates. Returns ``{"segment_id",
+    "size", "day", "usual", "change", "series", "report_uri"}``. Outlets get the asset
+    ``braze://segment/<segment id>`` with size, day and change.
+
+    :param segment_id: the segment's id in Braze (Segment API Identifier); or give ``segment_name``.
+    :param segment_name: its name; where several have it, the error lists their ids.
+    :param days: how many days are looked at, 2 to 100.
+    :param max_drop_share: largest share of the usual size that may be gone; None for any.
+    :param max_rise_share: largest share of the usual size that may have come; None for any.
+    :param braze_conn_id: the Braze connection; its REST API key needs ``segments.data_series``.
+    :param ledger: location of the ledger; default ``[heapbraze] ledger`` of Airflow's configuration.
+    """
+
+    template_fields: Sequence[str] = (
+        "segment_id",
+        "segment_name",
+        "days",
+        "max_drop_share",
+        "max_rise_share",
+        "braze_conn_id",
+        "ledger",
+    )
+    ui_color = "#ffe9d6"
+
+    def __init__(
+        self,
+        *,
+        segment_id: str | None = None,
+        segment_name: str | None = None,
+        days: int = 8,
+        max_drop_share: float | None = 0.5,
+        max_rise_share: float | None = None,
+        braze_conn_id: str = BrazeHook.default_conn_name,
+        ledger: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.segment_id = segment_id
+        self.segment_name = segment_name
+        self.days = days
+        self.max_drop_share = max_drop_share
+        self.max_rise_share = max_rise_share
+        self.braze_conn_id = braze_conn_id
+        self.ledger = ledger
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Ask for the sizes, and return them."""
+        with airflow_errors(), BrazeHook(self.braze_conn_id).get_conn() as client:
+            drop = share_limit(self.max_drop_share, "max_drop_share")
+            rise = share_limit(self.max_rise_share, "max_rise_share")
+            segment_id = chosen_segment(client, self.segment_id, self.segment_name)
+            history = SizeHistory.of(client.reads.sizes(segment_id, whole_number(self.days, "days", least=2)))
+            result = self._record(client, segment_id, history)
+            complaints = history.complaints(drop, rise)
+            if complaints:
+                raise SuddenChangeError(
+                    f"Segment {segment_id} has {'; '.join(complaints)}: {history.size:,} on "
+                    f"{result['day']}, usually {history.usual:,.0f}. Look at it in Braze; to allow it once, "
+                    f"clear the task with a higher limit. All sizes: {result['report_uri']}."
+                )
+        extra = {key: result[key] for key in ("size", "day", "change")}
+        update_assets(context, self.outlets, asset_of("braze", "segment", segment_id), extra)
+        return result
+
+    def _record(self, client: BrazeClient, segment_id: str, history: SizeHistory) -> dict[str, Any]:
+        folder = segment_folder(client.base_url, segment_id)
+        record = LedgerFolder(ledger_root(self.ledger) / folder, way_on="remove the file.")
+        name = f"sizes/{history.days[-1].day.isoformat()}-{uuid4().hex[:8]}.json"
+        result = {"segment_id": segment_id, **history.as_dict(), "report_uri": record.uri(name)}
+        record.write(name, {**result, "finished_at": now()})
+        self.log.info("Segment %s: %s people on %s.", segment_id, f"{history.size:,}", result["day"])
+        return result
