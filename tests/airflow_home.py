@@ -107,9 +107,9 @@ class Airflow:
         with closing(sqlite3.connect(self.home / "airflow.db", timeout=30)) as database:
             return database.execute(sql).fetchall()
 
-    def reports(self):
-        """Return every run's report, oldest first."""
-        return [json.loads(path.read_text()) for path in sorted(self.ledger.glob("targets/*/reports/*.json"))]
+    def records(self, folder):
+        """Return every record in such folders of the ledger, oldest first."""
+        return [json.loads(path.read_text()) for path in sorted(self.ledger.glob(f"{folder}/*.json"))]
 
     @property
     def url(self):

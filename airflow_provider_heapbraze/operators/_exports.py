@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
-from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, ExportRunningError
 from airflow_provider_heapbraze.hooks.braze import BrazeHook
@@ -15,7 +14,7 @@ from airflow_provider_heapbraze.locations import ledger_root, ledger_uri, path_o
 from airflow_provider_heapbraze.operators._airflow import HeapBrazeOperator, airflow_errors, text
 from airflow_provider_heapbraze.segments.exports import Export, ExportLateError, ReadyCheck, RunExports
 from airflow_provider_heapbraze.segments.names import find_segment
-from airflow_provider_heapbraze.triggers.segment import BrazeSegmentExportTrigger
+from airflow_provider_heapbraze.triggers.segment import BrazeSegmentExportTrigger, PauseTrigger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,9 +65,9 @@ class SegmentExportOperator(HeapBrazeOperator):
         """Do the work, and return what came of it."""
         return self._go_on(context, {"until": time.time() + self.timeout}, ready=False)
 
-    def resume(self, context: Context, event: Any, state: dict[str, Any]) -> dict[str, Any]:
+    def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on after a wait in the triggerer."""
-        return self._go_on(context, state, ready=isinstance(event, dict) and bool(event.get("ready")))
+        return self._go_on(context, event["state"], ready=event["ready"])
 
     def look(self, context: Context, state: dict[str, Any], *, ready: bool) -> dict[str, Any] | None:
         """Do the work, or return None where it has to be looked again later.
@@ -88,9 +87,8 @@ class SegmentExportOperator(HeapBrazeOperator):
     def _pause(self, state: dict[str, Any]) -> None:
         if self.deferrable:
             self.defer(
-                trigger=TimeDeltaTrigger(timedelta(seconds=self.poll_interval)),
+                trigger=PauseTrigger(until=time.time() + self.poll_interval, state=state),
                 method_name="resume",
-                kwargs={"state": state},
                 timeout=timedelta(seconds=self.poll_interval + LATE_SECONDS),
             )
         time.sleep(self.poll_interval)
@@ -169,7 +167,9 @@ class SegmentExportOperator(HeapBrazeOperator):
     ) -> None:
         """Return when the files are there; leave the worker meanwhile, where that is wanted."""
         check = ReadyCheck(export, self._bucket_path())
-        while not check.is_ready(client.reads):
+        for seconds in check.waits(self.poll_interval):
+            if check.is_ready(client.reads):
+                return
             if time.time() >= state["until"]:
                 raise ExportLateError(
                     f"The export of segment {export.segment_id} is not there after {self.timeout:,.0f} s. "
@@ -179,7 +179,7 @@ class SegmentExportOperator(HeapBrazeOperator):
                 )
             if self.deferrable:
                 self._defer_until_ready(exports, state)
-            time.sleep(self.poll_interval)
+            time.sleep(seconds)
 
     def _defer_until_ready(self, exports: RunExports, state: dict[str, Any]) -> None:
         until = state["until"]
@@ -191,9 +191,9 @@ class SegmentExportOperator(HeapBrazeOperator):
                 bucket=text(self.bucket) or None,
                 poll_interval=self.poll_interval,
                 until=until,
+                state=state,
             ),
             method_name="resume",
-            kwargs={"state": state},
             timeout=timedelta(seconds=max(until - time.time(), 0) + LATE_SECONDS),
         )
 

@@ -70,7 +70,7 @@ class BrazeSegmentToHeapOperator(SegmentExportOperator):
     :param force_full: send everybody again, not only the changes.
     :param bucket: location in which Braze leaves exports, where the workspace has storage credentials.
     :param timeout: seconds to wait for an export; 20 million people can take an hour or more.
-    :param poll_interval: seconds between two looks.
+    :param poll_interval: seconds between two looks, at most.
     :param deferrable: wait in the triggerer, without a worker; default ``[operators] default_deferrable``.
     :param ledger: location of the ledger; default ``[heapbraze] ledger`` of Airflow's configuration.
     """

@@ -61,7 +61,7 @@ class BrazeCohortVerifyOperator(SegmentExportOperator):
         ``users.export.segment`` for a segment.
     :param bucket: location in which Braze leaves exports, where the workspace has storage credentials.
     :param timeout: seconds to wait for an export.
-    :param poll_interval: seconds between two looks.
+    :param poll_interval: seconds between two looks, at most.
     :param deferrable: wait in the triggerer, without a worker; default ``[operators] default_deferrable``.
     :param ledger: as the import's.
     """

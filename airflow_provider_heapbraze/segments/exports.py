@@ -13,10 +13,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, PermanentError, TransientError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 STARTED, ENDED = "started", "ended"
 # Braze: "Generally, we will create 1 file per 5,000 users": the last of them says nothing of being the last.
 SAME_LOOKS = 3
+FIRST_WAIT = 1.0
 
 
 class ExportLateError(TransientError):
@@ -85,7 +87,8 @@ class RunExports(LedgerFolder):
         :param how: ``read``, or what was wrong with it.
         :raises PlaceLostError: another attempt of this run wrote first.
         """
-        self._append(export.number + 1, {"kind": ENDED, "how": how})
+        # An entry that is the same as another attempt's would be taken for that one's.
+        self._append(export.number + 1, {"kind": ENDED, "how": how, "id": uuid4().hex})
 
     @contextmanager
     def reading(self, export: Export) -> Iterator[None]:
@@ -115,12 +118,21 @@ class RunExports(LedgerFolder):
 
 
 def read_export(record: LedgerFolder) -> Export | None:
-    """Return the newest export of a run's folder, if it is neither read nor given up."""
+    """Return the newest export of a run's folder, if it is neither read nor given up.
+
+    :raises LedgerDamagedError: an entry is missing or cannot be read.
+    """
     number = record.last_number()
-    entry = record.read(log_name(number)) if number else {"kind": ENDED}
-    if entry.pop("kind") == ENDED:
+    if not number:
         return None
-    return Export(**entry)
+    entry = record.read(log_name(number))
+    kind = entry.pop("kind", None)
+    if kind == ENDED:
+        return None
+    with suppress(TypeError):
+        if kind == STARTED:
+            return Export(**entry)
+    raise record.damaged(f"{log_name(number)} is of a form that this version does not know")
 
 
 def export_folder(root: Path, name: str) -> LedgerFolder:
@@ -167,6 +179,17 @@ class ReadyCheck:
         self._looks = self._looks + 1 if seen == self._seen else 1
         self._seen = seen
         return bool(seen) and self._looks >= SAME_LOOKS
+
+    def waits(self, poll_interval: float) -> Iterator[float]:
+        """Give the seconds from each look to the next.
+
+        An archive behind a URL is often there after seconds: looks begin close together. In a bucket they
+        must not, since three of them have to tell that nothing comes any more.
+        """
+        seconds = FIRST_WAIT if self._export.url is not None else poll_interval
+        while True:
+            yield min(seconds, poll_interval)
+            seconds *= 2
 
     def is_anything_there(self, reads: BrazeReads) -> bool:
         """Tell whether the export has begun to come.

@@ -1,4 +1,4 @@
-"""Wait from the triggerer until Braze has exported a segment."""
+"""Wait from the triggerer until Braze has exported a segment, or until it is time to look again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_provider_heapbraze.clients.errors import HeapBrazeError, PermanentError
+from airflow_provider_heapbraze.clients.errors import PermanentError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,6 +32,8 @@ class BrazeSegmentExportTrigger(BaseTrigger):
     :param bucket: location in which Braze leaves exports, or None.
     :param poll_interval: seconds between two looks.
     :param until: UTC epoch seconds after which nobody looks any more.
+    :param state: what the task has to remember, as small JSON; the event brings it back. (``dag.test()``
+        drops what a task asks Airflow itself to keep.)
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class BrazeSegmentExportTrigger(BaseTrigger):
         bucket: str | None,
         poll_interval: float,
         until: float,
+        state: dict[str, Any],
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.braze_conn_id = braze_conn_id
@@ -51,6 +54,7 @@ class BrazeSegmentExportTrigger(BaseTrigger):
         self.bucket = bucket
         self.poll_interval = poll_interval
         self.until = until
+        self.state = state
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what makes this trigger anew, in another triggerer."""
@@ -63,25 +67,29 @@ class BrazeSegmentExportTrigger(BaseTrigger):
                 "bucket": self.bucket,
                 "poll_interval": self.poll_interval,
                 "until": self.until,
+                "state": self.state,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look until the files are there; the task itself finds out what else may be."""
+        try:
+            ready = await self._wait()
+        except PermanentError:
+            ready = False  # the task looks, too, and meets the same
+        yield TriggerEvent({"ready": ready, "state": self.state})  # type: ignore[no-untyped-call]
+
+    async def _wait(self) -> bool:
         # Storage and HTTP block: they have a thread. Connections are asked for in the triggerer's own loop.
         check = await sync_to_async(self._check, thread_sensitive=False)()
-        look = sync_to_async(self._look, thread_sensitive=False)
-        ready = False
-        while check is not None and not ready and time.time() < self.until:
-            try:
-                ready = await look(check)
-            except PermanentError:
-                break
-            except HeapBrazeError as error:
-                log.warning("%s It is looked again.", error)
-            if not ready:
-                await asyncio.sleep(self.poll_interval)
-        yield TriggerEvent({"ready": ready})  # type: ignore[no-untyped-call]
+        if check is None:
+            return False
+        look, waits = sync_to_async(self._look, thread_sensitive=False), check.waits(self.poll_interval)
+        while not await look(check):
+            if time.time() >= self.until:
+                return False
+            await asyncio.sleep(next(waits))
+        return True
 
     def _check(self) -> ReadyCheck | None:
         from airflow_provider_heapbraze.locations import path_of
@@ -93,5 +101,34 @@ class BrazeSegmentExportTrigger(BaseTrigger):
     def _look(self, check: ReadyCheck) -> bool:
         from airflow_provider_heapbraze.hooks.braze import BrazeHook
 
-        with BrazeHook(self.braze_conn_id).get_conn() as client:
-            return check.is_ready(client.reads)
+        try:
+            with BrazeHook(self.braze_conn_id).get_conn() as client:
+                return check.is_ready(client.reads)
+        except TransientError as error:
+            log.warning("%s It is looked again.", error)
+            return False
+
+
+class PauseTrigger(BaseTrigger):
+    """Fires at its time.
+
+    :param until: UTC epoch seconds.
+    :param state: as :class:`BrazeSegmentExportTrigger`'s.
+    """
+
+    def __init__(self, *, until: float, state: dict[str, Any]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.until = until
+        self.state = state
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what makes this trigger anew, in another triggerer."""
+        return (
+            "airflow_provider_heapbraze.triggers.segment.PauseTrigger",
+            {"until": self.until, "state": self.state},
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait, and bring the state back."""
+        await asyncio.sleep(max(self.until - time.time(), 0))
+        yield TriggerEvent({"ready": False, "state": self.state})  # type: ignore[no-untyped-call]

@@ -4,46 +4,67 @@ from __future__ import annotations
 
 import json
 
-COHORT_ID = "heap-cohort"
-DAG_ID = "heap_cohorts_to_braze"
+from tests.airflow_home import COHORT_ID, DAG_ID, PROPERTY, SEGMENT_ID
+
+SEGMENTS_DAG_ID = "braze_segments_to_heap"
 PEOPLE = [f"private-person-{number:06}" for number in range(2500)]
 
 
-def test_two_nights(airflow):
+def test_two_nights_and_the_way_back(airflow):
+    """A Heap segment → Braze's cohort → its segment, verified equal → Heap's property: the segment again."""
     sandbox = airflow.sandbox
-    sandbox.add_users([{"external_id": person} for person in PEOPLE[:2400]])
+    sandbox.settings(export_delay=0.5, export_users_per_file=400)
+    sandbox.add_users([{"external_id": person} for person in PEOPLE])
+    sandbox.add_segments([{"id": SEGMENT_ID, "name": "The cohort", "cohort_id": COHORT_ID}])
+    airflow.write_cohort(segment_id=SEGMENT_ID)
     airflow.write_segment([*PEOPLE[:2000], PEOPLE[0], ["", "", "private-device-0001", "true"]])
     printed = airflow.test_dag("2026-11-23")
     assert set(sandbox.cohort(COHORT_ID)["members"]) == set(PEOPLE[:2000])
 
     airflow.write_segment(PEOPLE[100:])
     printed += airflow.test_dag("2026-11-24")
-    assert set(sandbox.cohort(COHORT_ID)["members"]) == set(PEOPLE[100:2400])
+    assert set(sandbox.cohort(COHORT_ID)["members"]) == set(PEOPLE[100:])
 
-    first, second = (report["waterfall"] for report in airflow.reports())
+    printed += airflow.test_dag("2026-11-24", dag_id=SEGMENTS_DAG_ID)
+    assert {user["identity"]: user["properties"] for user in sandbox.heap_users()} == {
+        person: {PROPERTY: "true"} for person in PEOPLE[100:]
+    }
+
+    first, second = (report["waterfall"] for report in airflow.records("targets/cohort-*/reports"))
     assert first["members"] == 2002
     assert first["duplicates"] == 1
     assert first["unmatched"] == {"identified_without_id": 1}
     assert (second["adds"], second["removes"], second["unchanged"]) == (500, 100, 1900)
+    names = ("held", "in_segment", "missing", "surplus", "unknown")
+    assert [
+        [found[name] for name in names] for found in airflow.records("targets/cohort-*/verifications")
+    ] == [[2000, 2000, 0, 0, 0], [2400, 2400, 0, 0, 0]]
 
-    events = airflow.query("SELECT a.uri, e.extra FROM asset_event e JOIN asset a ON a.id = e.asset_id")
-    assert [uri for uri, _ in events] == [f"braze://cohort/{COHORT_ID}"] * 2
-    extra = json.loads(events[-1][1])
-    assert {name: extra[name] for name in ("size", "adds", "removes")} == {
-        "size": 2400,
-        "adds": 500,
-        "removes": 100,
-    }
+    events = airflow.query(
+        "SELECT a.uri, e.extra FROM asset_event e JOIN asset a ON a.id = e.asset_id ORDER BY e.id"
+    )
+    uris = [f"braze://cohort/{COHORT_ID}", f"braze://cohort/{COHORT_ID}", f"heap://property/{PROPERTY}"]
+    assert [uri for uri, _ in events] == uris
+    extras = [json.loads(extra) for _, extra in events]
+    counts = [{name: extra[name] for name in ("size", "adds", "removes")} for extra in extras]
+    assert counts[1:] == [
+        {"size": 2400, "adds": 500, "removes": 100},
+        {"size": 2400, "adds": 2400, "removes": 0},
+    ]
+    assert extras[1]["verified"]["check"] == "segment"
     assert_nothing_private(airflow, printed)
 
 
 def assert_nothing_private(airflow, printed):
-    """No identifier and no key in what was printed, nor anywhere in Airflow's database."""
+    """No identifier, no key and no URL that opens a file: in what was printed, nor in Airflow's database."""
     database = (airflow.home / "airflow.db").read_bytes()
+    urls = [entry["url"] for entry in airflow.records("segments/*/exports/*/log") if "url" in entry]
+    assert len(urls) == 3
     secrets = ["private-person-", "private-device-", "sandbox-partner-api-key", "sandbox-data-import-key"]
-    for secret in [*secrets, "sandbox-rest-api-key"]:
-        assert secret not in printed
-        assert secret.encode() not in database
+    for secret in [*secrets, "sandbox-rest-api-key", "sandbox-heap-app-id", *urls]:
+        name = secret.rpartition("/")[2]
+        assert name not in printed
+        assert name.encode() not in database
 
 
 def test_clearing_in_a_running_airflow_sends_nothing_twice(running_airflow, heapbraze_sandbox):
