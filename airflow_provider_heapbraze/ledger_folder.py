@@ -6,6 +6,7 @@ Beside the layers, like :mod:`.storage`: both engines keep their record in such 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze import storage
@@ -81,10 +82,12 @@ class LedgerFolder:
 
         :raises LedgerDamagedError: it is missing, or is none of this version's.
         """
-        try:
+        record = None
+        # Not raised from here: the error of a reader of JSON holds the whole record, and would hang on ours.
+        with suppress(FileNotFoundError, NotADirectoryError, ValueError):
             record = json.loads(self.path(name).read_bytes())
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            raise self.damaged(f"{name} is missing or cannot be read") from None
+        if record is None:
+            raise self.damaged(f"{name} is missing or cannot be read")
         if not isinstance(record, dict) or record.pop("format", None) != FORMAT:
             raise self.damaged(f"{name} is of a form that this version does not know")
         return record

@@ -110,12 +110,13 @@ class BrazeCohortVerifyOperator(SegmentExportOperator):
         if found is None:
             return None
         check_still_last(ledger, commit)
-        complaints = tolerance.complaints(found)
         lag_until = state.setdefault("lag_until", time.time() + self.max_lag)
-        if complaints and time.time() < lag_until:
-            self.log.info("Not yet: %s. Reads lag behind writes; it is looked again.", "; ".join(complaints))
+        wrong = tolerance.about_wrong(found)
+        if wrong and time.time() < lag_until:
+            self.log.info("Not yet: %s. Reads lag behind writes; it is looked again.", *wrong)
             return None
         result = write_verification(ledger, commit, found)
+        complaints = tolerance.complaints(found)
         if complaints:
             raise failed(ledger, found, complaints)
         self._update_assets(context, ledger, commit, result)

@@ -5,7 +5,7 @@ Braze shows nobody's cohorts: for a cohort this says "exists", not "is in it". F
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze.membership.planning import KEY, load_snapshot
@@ -24,13 +24,13 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Sample:
-    """Identifiers drawn at random.
+    """Identifiers drawn at random; the repr shows none.
 
     :param population: how many could have been drawn.
     :param not_checkable: held identifiers of kinds that Braze is not asked for in bulk: device ids.
     """
 
-    identifiers: list[Identifier]
+    identifiers: list[Identifier] = field(repr=False)
     population: int
     not_checkable: int
 
@@ -108,4 +108,6 @@ class _Finding:
         said = f"{self.found:,} of {self.sample:,} {what}"
         if self.whole:
             return f"{said}: that is everybody."
+        if self.at_most == 1:
+            return f"{said}: it may be so of all."
         return f"{said}: fewer than {as_claim(self.at_most)} of all, with {CONFIDENCE * 100:g} % confidence."

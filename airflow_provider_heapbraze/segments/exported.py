@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from airflow_provider_heapbraze import storage
+from airflow_provider_heapbraze.clients.errors import ExportGoneError
 from airflow_provider_heapbraze.membership.members import Part, reading
 from airflow_provider_heapbraze.membership.tables import literal
 from airflow_provider_heapbraze.segments.archives import json_lines
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 
 SOURCE = "The segment's export"
 FIELDS = {
-    "braze_id": "VARCHAR",
-    "external_id": "VARCHAR",
-    "user_aliases": "STRUCT(alias_name VARCHAR, alias_label VARCHAR)[]",
+    "braze_id": "JSON",
+    "external_id": "JSON",
+    "user_aliases": "STRUCT(alias_name JSON, alias_label JSON)[]",
 }
 # As much of an export as is unpacked at a time.
 STEP_BYTES = 128 << 20
@@ -78,7 +79,7 @@ def load_exported(space: Workspace, archives: Archives) -> int:
 def export_archives(export: Export, reads: BrazeReads, bucket: Path | None) -> Archives:
     """Return what gives an export's archives, from its URL or from the bucket.
 
-    :raises ExportGoneError: (when asked) the URL has expired.
+    :raises ExportGoneError: (when asked) the URL has expired, or the bucket has none of the files.
     :raises HeapBrazeError: (when asked) as :meth:`BrazeReads.download`.
     """
 
@@ -88,7 +89,14 @@ def export_archives(export: Export, reads: BrazeReads, bucket: Path | None) -> A
             reads.download(export.url, file, most_bytes=LARGEST_ARCHIVE)
             yield file, "The export's archive"
             return
-        for path in bucket_files(export, bucket):
+        paths = bucket_files(export, bucket)
+        if not paths:
+            # They were there. No file does not mean a segment without anybody.
+            raise ExportGoneError(
+                f"The files of export {export.object_prefix} are not in the bucket any more. Nothing was "
+                "sent. Clear the task to make a new export."
+            )
+        for path in paths:
             with _on_disk(path, folder) as file:
                 yield file, path.name
 
@@ -102,7 +110,7 @@ def _on_disk(path: Path, folder: Path) -> Iterator[Path]:
         yield file
     finally:
         if file.is_relative_to(folder):
-            file.unlink()
+            file.unlink(missing_ok=True)  # where reading fails, the folder may be gone first
 
 
 def steps(archives: Archives, folder: Path) -> Iterator[str]:
@@ -115,8 +123,11 @@ def steps(archives: Archives, folder: Path) -> Iterator[str]:
     file = folder / "exported.ndjson"
     columns = ", ".join(f"{name}: '{kind}'" for name, kind in FIELDS.items())
     users = (
-        f"read_json({literal(file)}, format = 'newline_delimited', hive_partitioning = false, "
-        f"columns = {{{columns}}})"
+        f"(SELECT {_text('braze_id')} AS braze_id, {_text('external_id')} AS external_id, "
+        f"[{{alias_name: {_text('a.alias_name')}, alias_label: {_text('a.alias_label')}}} "
+        "FOR a IN user_aliases IF a.alias_name IS NOT NULL AND a.alias_label IS NOT NULL] AS user_aliases "
+        f"FROM read_json({literal(file)}, format = 'newline_delimited', hive_partitioning = false, "
+        f"columns = {{{columns}}}))"
     )
     blocks = (block for archive, name in archives(folder) for block in json_lines(archive, name))
     more = True
@@ -124,6 +135,15 @@ def steps(archives: Archives, folder: Path) -> Iterator[str]:
         more = _fill(file, blocks)
         yield users
     file.unlink()
+
+
+def _text(cell: str) -> str:
+    """Return SQL for the text in a cell; what is nested, a fraction or a truth is nobody's identifier."""
+    return (
+        f"CASE WHEN {cell} IS NULL THEN NULL "
+        f"WHEN json_type({cell}) IN ('VARCHAR', 'UBIGINT', 'BIGINT') THEN {cell} ->> '$' "
+        "ELSE error('an identifier is no text') END"
+    )
 
 
 def _fill(file: Path, blocks: Iterator[bytes]) -> bool:

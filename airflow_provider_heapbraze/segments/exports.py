@@ -20,7 +20,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from airflow_provider_heapbraze import storage
-from airflow_provider_heapbraze.clients.errors import ConfigurationError, PermanentError, TransientError
+from airflow_provider_heapbraze.clients.errors import (
+    ConfigurationError,
+    ExportGoneError,
+    PermanentError,
+    TransientError,
+)
 from airflow_provider_heapbraze.ledger_folder import LedgerFolder, PlaceLostError, log_name
 
 if TYPE_CHECKING:
@@ -95,9 +100,17 @@ class RunExports(LedgerFolder):
         """Read an export's files: it is of no more use afterwards, nor where it turns out to be unusable.
 
         Where something else goes wrong, a retry reads it again.
+
+        :raises ExportLateError: it is gone; a retry makes a new export.
         """
         try:
             yield
+        except ExportGoneError:
+            self.ended(export, "expired")
+            raise ExportLateError(
+                f"The export of segment {export.segment_id} was there, and was gone before it was read: its "
+                "URL has expired, or its files were removed. Nothing was sent. The next try makes a new one."
+            ) from None
         except PermanentError as error:
             self.ended(export, type(error).__name__)
             raise
@@ -211,7 +224,7 @@ def bucket_files(export: Export, bucket: Any) -> Sequence[Any]:
     # Years of exports may lie there; the day before is for a clock in another time zone.
     first = (datetime.fromtimestamp(export.started_at, UTC) - timedelta(days=1)).date().isoformat()
     days = [day for day in _listed(folder) if day.name >= first]
-    files = [path for day in days for path in _listed(day / export.object_prefix)]
+    files = [path for day in days for path in _listed(day / export.object_prefix) if path.is_file()]
     return sorted(files, key=str)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_heapbraze.clients.braze_reads import PROFILES_PER_REQUEST
+from airflow_provider_heapbraze.clients.errors import UnclearAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from airflow_provider_heapbraze.clients.braze_reads import BrazeReads
+
+T = TypeVar("T")
 
 # Kinds of identifiers by which Braze can be asked for many people at once.
 KINDS = ("external_id", "alias")
@@ -34,6 +37,7 @@ def look_up(
 
     :param identifiers: of the kinds ``external_id`` and ``alias``.
     :param attributes: bring the custom attributes along.
+    :raises UnclearAnswerError: a profile is not what Braze documents.
     :raises HeapBrazeError: as :meth:`BrazeReads.profiles`.
     """
     fields = ["external_id", "user_aliases", *(["custom_attributes"] if attributes else [])]
@@ -46,7 +50,7 @@ def look_up(
             fields,
         )
         for profile in profiles:
-            person = Found(profile.get("custom_attributes") or {})
+            person = Found(_field(profile, "custom_attributes", dict))
             found.update(dict.fromkeys(_identifiers(profile), person))
     return {identifier: found[identifier] for identifier in identifiers if identifier in found}
 
@@ -55,5 +59,19 @@ def _identifiers(profile: Mapping[str, Any]) -> Iterator[Identifier]:
     external_id = profile.get("external_id")
     if isinstance(external_id, str):
         yield "external_id", external_id, ""
-    for alias in profile.get("user_aliases") or []:
+    for alias in _field(profile, "user_aliases", list):
+        if not isinstance(alias, dict):
+            raise _unclear("user_aliases")
         yield "alias", str(alias.get("alias_name")), str(alias.get("alias_label"))
+
+
+def _field(profile: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    """Return a field; Braze leaves out what is empty."""
+    value = profile.get(name) or kind()
+    if not isinstance(value, kind):
+        raise _unclear(name)
+    return value
+
+
+def _unclear(name: str) -> UnclearAnswerError:
+    return UnclearAnswerError(f"Braze profiles answered with {name} that are not what Braze documents.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,8 @@ def usual_property(root: Path, reads: BrazeReads, base_url: str, segment_id: str
     record = LedgerFolder(root / segment_folder(base_url, segment_id), way_on=WAY_ON)
     if not record.path("property.json").exists():
         slug = re.sub(r"\W+", "_", reads.segment_name(segment_id).lower()).strip("_") or segment_id
-        record.describe("property.json", {"property": f"{PREFIX}{slug}"})
+        with suppress(FileExistsError):  # another task was first
+            record.describe("property.json", {"property": f"{PREFIX}{slug}"})
     return str(record.read("property.json")["property"])
 
 
@@ -65,7 +67,8 @@ def check_only_source(ledger: TargetLedger, segment_id: str) -> None:
 
     :raises ConfigurationError: another segment feeds it.
     """
-    ledger.describe("segment.json", {"segment_id": segment_id})
+    with suppress(FileExistsError):  # another task was first
+        ledger.describe("segment.json", {"segment_id": segment_id})
     known = str(ledger.read("segment.json")["segment_id"])
     if known != segment_id:
         raise ConfigurationError(

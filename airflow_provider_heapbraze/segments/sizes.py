@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any, Self
@@ -78,6 +79,9 @@ class SizeHistory:
             yield f"{-change:.1%} fewer people than usual (max_drop_share={drop:g})"
         if rise is not None and change > rise:
             yield f"{change:.1%} more people than usual (max_rise_share={rise:g})"
+        # No share of nobody is anybody, and only a limit that is none allows a rise from there.
+        if rise is not None and math.isfinite(rise) and self.usual == 0 and self.size:
+            yield f"{self.size:,} people, and usually nobody (max_rise_share={rise:g})"
 
 
 def share_limit(value: Any, name: str) -> float | None:

@@ -13,8 +13,6 @@ from airflow_provider_heapbraze.membership.errors import StalePlanError
 from airflow_provider_heapbraze.membership.sync import now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from airflow_provider_heapbraze.membership.ledger import TargetLedger
 
 log = logging.getLogger(__name__)
@@ -38,21 +36,37 @@ class Tolerance:
 
     def complaints(self, found: dict[str, Any]) -> list[str]:
         """Say in which ways a result is beyond it."""
-        return list(self._complaints(found))
+        return [*self.about_wrong(found), *self.about_unknown(found)]
 
-    def _complaints(self, found: dict[str, Any]) -> Iterator[str]:
-        checked = found["sample"] if found["check"] == "existence" else found["held"] - found["not_checkable"]
+    def about_wrong(self, found: dict[str, Any]) -> list[str]:
+        """Say where too many are missing or surplus; a later look may find fewer, since reads lag."""
+        checked = _checked(found)
         wrong = found.get("missing", 0) + found.get("surplus", 0)
-        if wrong > self.wrong_share * max(checked, 1):
-            yield (
+        # Divided and not multiplied: 29 of 100 are a share of 0.29, but 0.29 * 100 is less than 29.
+        if wrong / max(checked, 1) <= self.wrong_share:
+            return []
+        return [
+            (
                 f"{found['missing']:,} are missing and {found.get('surplus', 0):,} are surplus, of "
                 f"{checked:,} who were checked (tolerance: a share of {self.wrong_share:g})"
             )
-        if found["unknown"] > self.unknown_share * checked:
-            yield (
+        ]
+
+    def about_unknown(self, found: dict[str, Any]) -> list[str]:
+        """Say where too many do not exist: no write of ours makes them."""
+        checked = _checked(found)
+        if found["unknown"] / max(checked, 1) <= self.unknown_share:
+            return []
+        return [
+            (
                 f"{found['unknown']:,} of {checked:,} who were checked do not exist in Braze (limit: a "
                 f"share of {self.unknown_share:g}): look at the mapping"
             )
+        ]
+
+
+def _checked(found: dict[str, Any]) -> int:
+    return int(found["sample"] if found["check"] == "existence" else found["held"] - found["not_checkable"])
 
 
 def share(value: Any, name: str) -> float:

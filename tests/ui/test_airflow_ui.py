@@ -64,9 +64,10 @@ def test_the_test_button(running_airflow, heapbraze_sandbox):
         expect(page.get_by_text("the data_import_key was refused")).to_be_visible()
 
 
-def test_a_green_run(running_airflow):
+def test_a_green_run(running_airflow, heapbraze_sandbox):
     """A run is green, and its import goes by the cohort's name."""
     airflow = running_airflow
+    heapbraze_sandbox.add_users([{"external_id": "somebody-in-particular"}])
     airflow.write_segment(["somebody-in-particular"])
     airflow.run("dags", "trigger", "heap_cohorts_to_braze", "--run-id", "seen-in-the-ui")
     seen = "SELECT state FROM dag_run WHERE run_id = 'seen-in-the-ui'"
