@@ -106,6 +106,22 @@ def fetched(path: Any, folder: Path) -> Path:
     return copy
 
 
+def listed(folder: Any) -> list[tuple[Any, int]]:
+    """Return the files in a folder with their sizes, by one request; none where there is no folder."""
+    refresh(folder)
+    here = local(folder)
+    try:
+        if here is not None:
+            return [(path, path.stat().st_size) for path in here.iterdir() if path.is_file()]
+        entries = folder.fs.ls(folder.path, detail=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    # Some stores list a file, and a folder's own marker, as what is in it.
+    own = folder.path.strip("/")
+    files = [entry for entry in entries if entry["type"] == "file" and entry["name"].strip("/") != own]
+    return [(folder / entry["name"].rpartition("/")[2], int(entry["size"] or 0)) for entry in files]
+
+
 def refresh(folder: Any) -> None:
     """Forget what was listed before: some stores' clients remember folders, and other workers write there."""
     if local(folder) is None:

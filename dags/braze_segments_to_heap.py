@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import yaml
-from airflow.sdk import AssetAlias, dag, task_group
+from airflow.sdk import AssetAlias, Param, dag, task_group
 
 from airflow_provider_heapbraze.members import Guards
 from airflow_provider_heapbraze.operators.segment import BrazeSegmentSizeOperator, BrazeSegmentToHeapOperator
@@ -34,6 +34,7 @@ BUCKET = os.environ.get("BRAZE_EXPORT_BUCKET")
         "retry_exponential_backoff": True,
         "max_retry_delay": timedelta(minutes=30),
     },
+    params={"force_full": Param(default=False, type="boolean", title="Send everybody, not only changes")},
     tags=["heap", "braze"],
     doc_md=__doc__,
 )
@@ -55,6 +56,7 @@ def braze_segments_to_heap() -> None:
             property_name=property_name,
             bucket=BUCKET,
             guards=Guards(max_removed_share=0.5),
+            force_full="{{ params.force_full }}",
             deferrable=True,
             pool="heap",
             map_index_template="{{ task.property_name }}",

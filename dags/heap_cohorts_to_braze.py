@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import yaml
-from airflow.sdk import AssetAlias, dag, task_group
+from airflow.sdk import AssetAlias, Param, dag, task_group
 
 from airflow_provider_heapbraze.members import FileMembers, Guards, IdentityMapping
 from airflow_provider_heapbraze.operators.cohort import BrazeCohortImportOperator
@@ -35,6 +35,7 @@ COHORTS = [{"segment_id": None, **cohort} for cohort in yaml.safe_load(COHORTS_F
         "retry_exponential_backoff": True,
         "max_retry_delay": timedelta(minutes=30),
     },
+    params={"force_full": Param(default=False, type="boolean", title="Send everybody, not only changes")},
     tags=["heap", "braze"],
     doc_md=__doc__,
 )
@@ -62,15 +63,17 @@ def heap_cohorts_to_braze() -> None:
             cohort_name=cohort_name,
             match=match.output,
             guards=Guards(max_removed_share=0.2),
+            force_full="{{ params.force_full }}",
             pool="braze",
             map_index_template="{{ task.cohort_id }}",
         )
-        # What waits for the asset waits for a cohort that is verified.
+        # What waits for the asset waits for this: by the segment to the last person, else by a sample.
         verified = BrazeCohortVerifyOperator(
             task_id="verify",
             cohort_id=cohort_id,
             segment_id=segment_id,
             deferrable=True,
+            pool="braze",
             map_index_template="{{ task.cohort_id }}",
             outlets=[AssetAlias("braze_cohorts")],
         )

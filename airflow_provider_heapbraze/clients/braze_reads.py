@@ -65,10 +65,22 @@ class SizeOfDay:
 
 
 @dataclass(frozen=True)
+class Profiles:
+    """Who of those who were asked for exists; the repr shows nobody.
+
+    :param users: in no order, with the fields that were asked for.
+    :param unknown: external ids that nobody has.
+    """
+
+    users: list[Mapping[str, Any]] = field(repr=False)
+    unknown: frozenset[str] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class StartedExport:
     """An export that Braze makes by now; the repr does not show the URL.
 
-    :param object_prefix: what the names of its files begin with, in the workspace's own storage.
+    :param object_prefix: the folder of its files, in the workspace's own storage.
     :param url: where its ZIP is going to be, for a few hours, and open to whoever knows the URL; None where
         the workspace has a storage of its own.
     """
@@ -97,11 +109,11 @@ def _started_export(body: Any) -> StartedExport:
     return StartedExport(prefix, url if url is None else _text(url))
 
 
-def _profiles(body: Any) -> list[Mapping[str, Any]]:
-    profiles = _list(body["users"])
-    if not all(isinstance(profile, dict) for profile in profiles):
+def _profiles(body: Any) -> Profiles:
+    users = _list(body["users"])
+    if not all(isinstance(profile, dict) for profile in users):
         raise TypeError
-    return profiles
+    return Profiles(users, frozenset(map(str, _list(body.get("invalid_user_ids") or []))))
 
 
 def _list(value: Any) -> list[Any]:
@@ -297,8 +309,8 @@ class BrazeReads:
         fields: Sequence[str],
         *,
         check: Callable[[], None] | None = None,
-    ) -> list[Mapping[str, Any]]:
-        """Return the profiles of those who exist, in no order (Braze: Export users by identifier).
+    ) -> Profiles:
+        """Return the profiles of those who exist (Braze: Export users by identifier).
 
         :param external_ids: with the aliases, at most 50.
         :param aliases: (name, label).

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import requests
 
 from airflow_provider_heapbraze.clients.address import check_signed_url
-from airflow_provider_heapbraze.clients.answers import BASIC_RULES, Endpoint, accepted, refuses, says
+from airflow_provider_heapbraze.clients.answers import BASIC_RULES, Endpoint, accepted, says
 from airflow_provider_heapbraze.clients.budget import Budget
 from airflow_provider_heapbraze.clients.clock import SYSTEM_CLOCK
 from airflow_provider_heapbraze.clients.errors import (
@@ -61,11 +61,9 @@ _RULES: Rules = {
         "{endpoint} answered {status}: it wants the request to go elsewhere. That is not done: whoever knows "
         "the URL has the file.",
     ),
-    4: refuses("{endpoint} answered {status}: the storage refuses the URL."),
+    4: _GONE,  # storages say in many ways that a URL is of no use: 403, 404, 400 with "expired"
     5: BASIC_RULES[5],
     200: _as_stored,
-    403: _GONE,
-    404: _GONE,
     408: BASIC_RULES[408],
     429: BASIC_RULES[429],
 }
@@ -84,7 +82,7 @@ class SignedFiles:
     def __init__(self, transport: Transport, name: str, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._transport = transport
         self._file = Endpoint(name, Budget(_REQUESTS, _SECONDS, clock=clock), _RULES)
-        self._look = replace(self._file, rules={**_RULES, 200: accepted, 403: accepted, 404: accepted})
+        self._look = replace(self._file, rules={**_RULES, 200: accepted, 4: accepted})
 
     def is_there(self, url: str) -> bool:
         """Tell whether there is a file; nothing of it is read.

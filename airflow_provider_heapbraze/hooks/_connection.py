@@ -18,24 +18,24 @@ if TYPE_CHECKING:
     from requests import Session
 
 # Somebody looks at the form and waits: one try, no waiting for a limit.
-TEST_POLICY = RetryPolicy(attempts=1, patience=0.0)
-TEST_TIMEOUT = (5.0, 15.0)
+ONE_TRY = RetryPolicy(attempts=1, patience=0.0)
+SHORT_TIMEOUT = (5.0, 15.0)
 SESSION_EXTRAS = ("verify", "cert", "proxies", "trust_env")
 
 
-def open_transport(connection: Connection, base_url: str, *, test: bool = False) -> Transport:
+def open_transport(connection: Connection, base_url: str, *, once: bool = False) -> Transport:
     """Open the way to a vendor.
 
     :param connection: its extras ``verify``, ``cert``, ``proxies`` and ``trust_env`` count here, as with an
         HTTP connection of Airflow.
     :param base_url: where requests go.
-    :param test: give up early: for a person who waits.
+    :param once: one try and short timeouts: for a person who waits, or for who looks again anyway.
     :raises ConfigurationError: the address is not allowed.
     """
     place = normalise_base_url(base_url)
     session = _open_session(connection, place)
-    if test:
-        return Transport(session, place, timeout=TEST_TIMEOUT, retry=TEST_POLICY)
+    if once:
+        return Transport(session, place, timeout=SHORT_TIMEOUT, retry=ONE_TRY)
     return Transport(session, place)
 
 

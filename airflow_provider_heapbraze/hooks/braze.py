@@ -60,7 +60,14 @@ class BrazeHook(BaseHook):
 
         :raises ConfigurationError: the connection lacks something, or holds something that cannot be.
         """
-        return self._open_client(test=False)
+        return self._open_client(once=False)
+
+    def get_quick_conn(self) -> BrazeClient:
+        """Return a client that tries each request once, for somebody who looks again anyway.
+
+        :raises ConfigurationError: as :meth:`get_conn`.
+        """
+        return self._open_client(once=True)
 
     def test_connection(self) -> tuple[bool, str]:
         """Try every key that the connection holds, with calls that change nothing.
@@ -68,19 +75,19 @@ class BrazeHook(BaseHook):
         :returns: whether all of them were accepted, and what can be done with them.
         """
         try:
-            with self._open_client(test=True) as client:
+            with self._open_client(once=True) as client:
                 findings = [_about_cohorts(client), _about_attributes(client)]
         except HeapBrazeError as error:
             return False, str(error)
         accepted = {finding.accepted for finding in findings}
         return True in accepted and False not in accepted, " ".join(finding.sentence for finding in findings)
 
-    def _open_client(self, *, test: bool) -> BrazeClient:
+    def _open_client(self, *, once: bool) -> BrazeClient:
         connection = self.get_connection(self.braze_conn_id)
         extra = connection.extra_dejson
         keys = _keys(connection, extra)
         limits = _limits(extra)
-        transport = open_transport(connection, self._base_url(connection, extra), test=test)
+        transport = open_transport(connection, self._base_url(connection, extra), once=once)
         return BrazeClient(transport, keys, limits, partner_user_agent=text(extra.get("partner_user_agent")))
 
     def _base_url(self, connection: Connection, extra: Mapping[str, Any]) -> str:

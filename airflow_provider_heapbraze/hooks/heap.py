@@ -95,7 +95,7 @@ class HeapHook(BaseHook):
         host = _host(connection)
         if api_key:
             host = address(connection) or TOKEN_HOST
-        with closing(open_transport(connection, host, test=True)) as transport:
+        with closing(open_transport(connection, host, once=True)) as transport:
             client = HeapClient(transport, app_id, api_key)
             if api_key:
                 client.check_api_key()

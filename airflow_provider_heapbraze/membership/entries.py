@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Target:
     """Whom a membership run writes to.
 
-    :param kind: ``cohort`` or ``attribute``.
-    :param place: what tells this target from every other: host, partner, cohort id or attribute.
+    :param kind: ``cohort``, ``attribute`` or ``property``.
+    :param place: what tells this target from every other: host, partner, cohort id, attribute or property.
     """
 
     kind: str

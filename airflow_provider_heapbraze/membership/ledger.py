@@ -44,8 +44,8 @@ class TargetLedger(LedgerFolder):
     def __init__(self, root: Path, target: Target) -> None:
         super().__init__(
             root / "targets" / target.folder,
-            way_on="start anew under another cohort_id, since nobody can be removed of whom nothing is "
-            "known.",
+            way_on="start anew under another cohort_id, attribute or property, since nobody can be removed "
+            "of whom nothing is known.",
         )
         self.target = target
 
@@ -56,6 +56,15 @@ class TargetLedger(LedgerFolder):
         """
         number = self.last_number()
         return self._read_entry(log_name(number)) if number else None
+
+    def was_committed_before(self, number: int) -> bool:
+        """Tell whether there is a commit before an entry.
+
+        :raises LedgerDamagedError: an entry is missing or cannot be read.
+        """
+        # The first commit is among the first entries: unfinished plans alone come before it.
+        entries = (self._read_entry(log_name(n)) for n in numbers(self.path("log")) if n < number)
+        return any(isinstance(entry, Commit) for entry in entries)
 
     def append(self, entry: Entry) -> None:
         """Take the entry's place in the log.

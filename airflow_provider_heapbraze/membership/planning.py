@@ -139,7 +139,7 @@ def write_rejected(ledger: TargetLedger, plan: Plan, settled: Settled) -> str | 
         return None
     name = f"{plan.folder}/rejected.parquet"
     with workspace() as space:
-        _load_changes(space, ledger, plan)
+        load_changes(space, ledger, plan)
         _load_refused(space, settled)
         rejected = space.folder / "rejected.parquet"
         space.write(
@@ -224,7 +224,11 @@ def load_snapshot(space: Workspace, ledger: TargetLedger, snapshot: str | None, 
     return size
 
 
-def _load_changes(space: Workspace, ledger: TargetLedger, plan: Plan) -> None:
+def load_changes(space: Workspace, ledger: TargetLedger, plan: Plan) -> None:
+    """Make the view ``planned``: a plan's change set.
+
+    :raises LedgerDamagedError: the file does not hold what the log says.
+    """
     if not space.load("planned", ledger.path(plan.changes), rows=plan.rows):
         raise ledger.not_as_logged(plan.changes)
 
@@ -240,7 +244,7 @@ def _load_refused(space: Workspace, settled: Settled) -> None:
 def _load_held_after(space: Workspace, ledger: TargetLedger, plan: Plan, settled: Settled) -> int:
     """Make the table ``held``: the plan's base with its acknowledged changes; and ``acknowledged``."""
     load_snapshot(space, ledger, plan.base, plan.held, "base")
-    _load_changes(space, ledger, plan)
+    load_changes(space, ledger, plan)
     space.rows(
         "answered",
         "start BIGINT, stop BIGINT",

@@ -181,7 +181,7 @@ class Sync:
             "report_uri": self._ledger.uri(name),
             "finished_at": now(),
         }
-        if plan.base is None and size:
+        if size and not self._ledger.was_committed_before(plan.number):
             report["next_step"] = self._sender.next_step(plan.name)
             log.info("Next step: %s", report["next_step"])
         self._ledger.write_report(name, report)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from copy import copy
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
@@ -155,6 +156,18 @@ def whole_number(value: Any, name: str, *, least: int = 1) -> int:
     if not given.isdecimal() or int(given) < least:
         raise ConfigurationError(f"{name} must be a whole number of at least {least}. Nothing was sent.")
     return int(given)
+
+
+def seconds(value: Any, name: str, *, may_be_zero: bool = False) -> float:
+    """Return an argument that is a time in seconds, also where a template made it.
+
+    :raises ConfigurationError: it is none.
+    """
+    with suppress(TypeError, ValueError):
+        number = float(value)
+        if 0 < number < math.inf or (may_be_zero and not number):
+            return number
+    raise ConfigurationError(f"{name} must be a number of seconds. Nothing was sent.")
 
 
 def flag(value: Any, name: str) -> bool:

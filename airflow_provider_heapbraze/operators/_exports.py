@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_heapbraze.clients.errors import ConfigurationError, ExportRunningError
+from airflow_provider_heapbraze.clients.errors import ConfigurationError, ExportRunningError, PermanentError
 from airflow_provider_heapbraze.hooks.braze import BrazeHook
 from airflow_provider_heapbraze.locations import ledger_root, ledger_uri, path_of
-from airflow_provider_heapbraze.operators._airflow import HeapBrazeOperator, airflow_errors, text
-from airflow_provider_heapbraze.segments.exports import Export, ExportLateError, ReadyCheck, RunExports
+from airflow_provider_heapbraze.operators._airflow import HeapBrazeOperator, airflow_errors, seconds, text
+from airflow_provider_heapbraze.segments.arrival import ReadyCheck, check_bucket
+from airflow_provider_heapbraze.segments.exports import Export, ExportLateError, RunExports
 from airflow_provider_heapbraze.segments.names import find_segment
 from airflow_provider_heapbraze.triggers.segment import BrazeSegmentExportTrigger, PauseTrigger
 
@@ -63,10 +64,15 @@ class SegmentExportOperator(HeapBrazeOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Do the work, and return what came of it."""
-        return self._go_on(context, {"until": time.time() + self.timeout}, ready=False)
+        with airflow_errors():
+            until = time.time() + seconds(self.timeout, "timeout")
+        return self._go_on(context, {"until": until}, ready=False)
 
     def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on after a wait in the triggerer."""
+        with airflow_errors():
+            if event.get("problem"):
+                raise PermanentError(event["problem"])
         return self._go_on(context, event["state"], ready=event["ready"])
 
     def look(self, context: Context, state: dict[str, Any], *, ready: bool) -> dict[str, Any] | None:
@@ -79,6 +85,8 @@ class SegmentExportOperator(HeapBrazeOperator):
 
     def _go_on(self, context: Context, state: dict[str, Any], *, ready: bool) -> dict[str, Any]:
         with airflow_errors():
+            for name in ("timeout", "poll_interval"):
+                setattr(self, name, seconds(getattr(self, name), name))
             while (result := self.look(context, state, ready=ready)) is None:
                 ready = False
                 self._pause(state)
@@ -119,25 +127,29 @@ class SegmentExportOperator(HeapBrazeOperator):
 
         One that this run has asked for already is adopted, not made again: Braze makes one at a time.
         """
-        export = exports.under_way()
+        export = exports.under_way(fields, time.time())
         if export is None:
             export = self._ask_for(exports, client, fields, state)
         elif time.time() < export.until:
             state["until"] = export.until
-        elif time.time() < state["until"] and not self._has_begun_to_come(export, client):
+        elif time.time() < state["until"] and not self._has_begun_to_come(export, exports, client):
             # Late, and this is a new attempt: where Braze makes none it has failed; else it is that one.
             export = self._ask_for(exports, client, fields, state) or export
-        if export is not None and not ready:
+        # What was seen to be there may have been another one.
+        if export is not None and not (ready and state.get("awaited") == export.object_prefix):
             self._wait_for(export, exports, client, state)
         return export
 
-    def _has_begun_to_come(self, export: Export, client: BrazeClient) -> bool:
-        return ReadyCheck(export, self._bucket_path()).is_anything_there(client.reads)
+    def _has_begun_to_come(self, export: Export, exports: RunExports, client: BrazeClient) -> bool:
+        with exports.looking(export):
+            return ReadyCheck(export, self._bucket_path()).is_anything_there(client.reads)
 
     def _ask_for(
         self, exports: RunExports, client: BrazeClient, fields: Sequence[str], state: dict[str, Any]
     ) -> Export | None:
-        segment_id = state["segment_id"]
+        segment_id, bucket = state["segment_id"], self._bucket_path()
+        if bucket is not None:
+            check_bucket(bucket)
         try:
             started = client.reads.start_export(segment_id, fields)
         except ExportRunningError:
@@ -153,6 +165,7 @@ class SegmentExportOperator(HeapBrazeOperator):
         export = Export(
             number=exports.next_number(),
             segment_id=segment_id,
+            fields=list(fields),
             object_prefix=started.object_prefix,
             url=started.url,
             started_at=now,
@@ -167,9 +180,10 @@ class SegmentExportOperator(HeapBrazeOperator):
     ) -> None:
         """Return when the files are there; leave the worker meanwhile, where that is wanted."""
         check = ReadyCheck(export, self._bucket_path())
-        for seconds in check.waits(self.poll_interval):
-            if check.is_ready(client.reads):
-                return
+        for wait in check.waits(self.poll_interval):
+            with exports.looking(export):
+                if check.is_ready(client.reads):
+                    return
             if time.time() >= state["until"]:
                 raise ExportLateError(
                     f"The export of segment {export.segment_id} is not there after {self.timeout:,.0f} s. "
@@ -178,8 +192,9 @@ class SegmentExportOperator(HeapBrazeOperator):
                     "a new one."
                 )
             if self.deferrable:
+                state["awaited"] = export.object_prefix
                 self._defer_until_ready(exports, state)
-            time.sleep(seconds)
+            time.sleep(wait)
 
     def _defer_until_ready(self, exports: RunExports, state: dict[str, Any]) -> None:
         until = state["until"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
@@ -10,7 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from airflow_provider_heapbraze.hooks.braze import BrazeHook
 from airflow_provider_heapbraze.hooks.heap import HeapHook
-from airflow_provider_heapbraze.ledger_folder import LedgerFolder
+from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, LedgerFolder
 from airflow_provider_heapbraze.locations import ledger_root
 from airflow_provider_heapbraze.membership.entries import Plan, Target
 from airflow_provider_heapbraze.membership.errors import GuardBreachedError
@@ -34,9 +35,9 @@ from airflow_provider_heapbraze.operators._airflow import (
 )
 from airflow_provider_heapbraze.operators._exports import SegmentExportOperator, chosen_segment
 from airflow_provider_heapbraze.operators._results import asset_of, import_result, update_assets
-from airflow_provider_heapbraze.segments.exported import ExportedMembers, export_archives
+from airflow_provider_heapbraze.segments.exported import EXPORT_FIELDS, ExportedMembers, export_archives
 from airflow_provider_heapbraze.segments.exports import segment_folder
-from airflow_provider_heapbraze.segments.names import check_only_source, usual_property
+from airflow_provider_heapbraze.segments.names import PropertySource, usual_property
 from airflow_provider_heapbraze.segments.sizes import SizeHistory, SuddenChangeError, share_limit
 
 if TYPE_CHECKING:
@@ -114,10 +115,12 @@ class BrazeSegmentToHeapOperator(SegmentExportOperator):
             name = self._property(braze, state)
             sender = HeapPropertySender(heap, name)
             ledger = self._ledger(heap, name)
-            check_only_source(ledger, segment_id)
+            source = PropertySource(segment_id, text(self.alias_label) or None)
+            source.check(ledger)
             members = self._open_match(ledger, context) or self._match(braze, context, state, ready=ready)
             if members is None:
                 return None
+            source.claim(ledger)
             self._sync = Sync(ledger, sender, heap.statistics)
             try:
                 report = self._sync.run(self._request(context, members), self.guards)
@@ -149,23 +152,29 @@ class BrazeSegmentToHeapOperator(SegmentExportOperator):
     def _open_match(self, ledger: TargetLedger, context: Context) -> MatchResult | None:
         """Return the members whom this run has begun to send; another export would have others."""
         last = ledger.last()
-        if isinstance(last, Plan) and last.run_id == run_id(context):
-            self.log.info("This run has begun to send already: it goes on with the rest.")
-            return read_match(match_folder(ledger_root(self.ledger), last.fingerprint))
-        return None
+        if not isinstance(last, Plan) or last.run_id != run_id(context):
+            return None
+        try:
+            members = read_match(match_folder(ledger_root(self.ledger), last.fingerprint))
+        except LedgerDamagedError:
+            self.log.warning("The members whom this run began to send are not in the ledger any more.")
+            return None
+        self.log.info("This run has begun to send already: it goes on with the rest.")
+        return members
 
     def _match(
         self, braze: BrazeClient, context: Context, state: dict[str, Any], *, ready: bool
     ) -> MatchResult | None:
         exports = self._exports(braze, state["segment_id"], run_id(context))
         label = text(self.alias_label) or None
-        field = "external_id" if label is None else "user_aliases"
-        export = self._exported(exports, braze, [field], state, ready=ready)
+        matcher = HeapIdentity(label)
+        fields = [EXPORT_FIELDS[column] for column in matcher.columns().values()]
+        export = self._exported(exports, braze, fields, state, ready=ready)
         if export is None:
             return None
         members = ExportedMembers(export_archives(export, braze.reads, self._bucket_path()), label)
         with exports.reading(export):
-            return match(members, HeapIdentity(label), AirflowAccess(), ledger_root(self.ledger))
+            return match(members, matcher, AirflowAccess(), ledger_root(self.ledger))
 
     def _request(self, context: Context, members: MatchResult) -> Request:
         return Request(
@@ -234,7 +243,8 @@ class BrazeSegmentSizeOperator(HeapBrazeOperator):
             drop = share_limit(self.max_drop_share, "max_drop_share")
             rise = share_limit(self.max_rise_share, "max_rise_share")
             segment_id = chosen_segment(client, self.segment_id, self.segment_name)
-            history = SizeHistory.of(client.reads.sizes(segment_id, whole_number(self.days, "days", least=2)))
+            days = client.reads.sizes(segment_id, whole_number(self.days, "days", least=2))
+            history = SizeHistory.of(days, datetime.now(UTC).date())
             result = self._record(client, segment_id, history)
             complaints = history.complaints(drop, rise)
             if complaints:

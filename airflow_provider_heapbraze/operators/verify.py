@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze.hooks.braze import BrazeHook
 from airflow_provider_heapbraze.locations import ledger_root
 from airflow_provider_heapbraze.membership.ledger import TargetLedger
-from airflow_provider_heapbraze.operators._airflow import required, run_id, text, whole_number
+from airflow_provider_heapbraze.operators._airflow import required, run_id, seconds, whole_number
 from airflow_provider_heapbraze.operators._exports import SegmentExportOperator
 from airflow_provider_heapbraze.operators._results import asset_of, update_assets
 from airflow_provider_heapbraze.operators.cohort import CohortDelivery, cohort_target
-from airflow_provider_heapbraze.segments.comparison import FIELDS, compare
-from airflow_provider_heapbraze.segments.existence import check_existence, draw
+from airflow_provider_heapbraze.segments.comparison import COMPARED_FIELDS, compare
+from airflow_provider_heapbraze.segments.existence import (
+    check_attribute_values,
+    check_existence,
+    draw,
+    draw_leavers,
+)
 from airflow_provider_heapbraze.segments.exported import export_archives
 from airflow_provider_heapbraze.segments.verification import (
     Tolerance,
@@ -37,9 +43,9 @@ class BrazeCohortVerifyOperator(SegmentExportOperator):
     """Prove that what :class:`BrazeCohortImportOperator` delivered has arrived.
 
     With the id (or name) of a Braze segment that somebody built on the cohort or the attribute: its members
-    are exported and compared with the ledger, person by person. Without one: a random sample is looked up,
-    which says that people exist, with a stated confidence; and, with ``delivery="attribute"``, that they have
-    the attribute. Braze shows nobody's cohorts.
+    are exported and compared with the ledger, person by person. Without one (None): a random sample is looked
+    up, which says that people exist, with a stated confidence; and, with ``delivery="attribute"``, that they
+    have the attribute, and that those who left last do not. Braze shows nobody's cohorts.
 
     A task of its own and not a part of the import: it waits for an export and for reads that lag behind
     writes without a worker, and clearing it imports nothing. Returns the result: ``{"check",
@@ -102,6 +108,7 @@ class BrazeCohortVerifyOperator(SegmentExportOperator):
         tolerance = Tolerance(
             share(self.tolerance, "tolerance"), share(self.max_unknown_share, "max_unknown_share")
         )
+        max_lag = seconds(self.max_lag, "max_lag", may_be_zero=True)
         with BrazeHook(self.braze_conn_id).get_conn() as client:
             target = cohort_target(client, self.delivery, self.cohort_id, self.attribute)
             ledger = TargetLedger(ledger_root(self.ledger), target)
@@ -110,7 +117,7 @@ class BrazeCohortVerifyOperator(SegmentExportOperator):
         if found is None:
             return None
         check_still_last(ledger, commit)
-        lag_until = state.setdefault("lag_until", time.time() + self.max_lag)
+        lag_until = state.setdefault("lag_until", time.time() + max_lag)
         wrong = tolerance.about_wrong(found)
         if wrong and time.time() < lag_until:
             self.log.info("Not yet: %s. Reads lag behind writes; it is looked again.", *wrong)
@@ -132,19 +139,24 @@ class BrazeCohortVerifyOperator(SegmentExportOperator):
         *,
         ready: bool,
     ) -> dict[str, Any] | None:
-        if not (text(self.segment_id) or text(self.segment_name)):
-            attribute = required(self.attribute, "attribute") if self.delivery == "attribute" else None
-            sample = draw(ledger, commit, whole_number(self.sample, "sample"))
-            return check_existence(sample, client.reads, attribute)
+        if self.segment_id is None and self.segment_name is None:
+            size = whole_number(self.sample, "sample")
+            sample = draw(ledger, commit, size)
+            if self.delivery == "cohort":
+                return check_existence(sample, client.reads)
+            leavers = draw_leavers(ledger, commit, size)
+            attribute = required(self.attribute, "attribute")
+            return check_attribute_values(sample, leavers, client.reads, attribute)
         # An export that was begun before the last import would show what was there before it.
         exports = self._exports(client, self._segment(client, state), f"{run}@{commit.number}")
-        export = self._exported(exports, client, FIELDS, state, ready=ready)
+        export = self._exported(exports, client, COMPARED_FIELDS, state, ready=ready)
         if export is None:
             return None
         archives = export_archives(export, client.reads, self._bucket_path())
         with exports.reading(export):
             return {
                 "segment_id": export.segment_id,
+                "exported_at": datetime.fromtimestamp(export.started_at, UTC).isoformat(timespec="seconds"),
                 **compare(ledger, commit, archives, client.reads),
             }
 

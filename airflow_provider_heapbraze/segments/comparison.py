@@ -9,6 +9,8 @@ from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.ledger_folder import UnbalancedError
 from airflow_provider_heapbraze.membership.planning import KEY, ON_KEY, load_snapshot
 from airflow_provider_heapbraze.membership.tables import literal, workspace
+from airflow_provider_heapbraze.segments.bounds import upper_bound
+from airflow_provider_heapbraze.segments.existence import CONFIDENCE
 from airflow_provider_heapbraze.segments.exported import load_exported
 from airflow_provider_heapbraze.segments.lookup import KINDS, look_up
 
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
     from airflow_provider_heapbraze.segments.exported import Archives
 
 # What an export must have of each user; Braze's own id names those who have nothing else.
-FIELDS = ("external_id", "user_aliases", "braze_id")
+COMPARED_FIELDS = ("external_id", "user_aliases", "braze_id")
+# 500 requests: two minutes at Braze's limit.
+MOST_LOOKED_UP = 25_000
 EXPORTED = f"EXISTS (SELECT 1 FROM exported b WHERE {ON_KEY})"
 
 
@@ -28,9 +32,12 @@ def compare(ledger: TargetLedger, commit: Commit, archives: Archives, reads: Bra
     """Compare an export with the snapshot of a commit.
 
     Whoever is held and not in the segment is looked up: Braze ignores people whom it does not know, so these
-    are *unknown*; the others are *missing*. Whoever is in the segment under no identifier that is held is
-    *surplus*. Device ids are in no export: people held by one are not checkable, and where there are any,
-    nobody without an external id and an alias counts as surplus.
+    are *unknown*; the others are *missing*. Of more than 25,000 a random sample is looked up; the others are
+    *not looked up*, and ``missing_at_most`` is the share of all of these, looked up or not, that can be
+    missing, with 95 % confidence.
+    Whoever is in the segment under no identifier that is held is *surplus*. Device ids are in no export:
+    people held by one are not checkable, and where there are any, nobody without an external id and an alias
+    counts as surplus.
 
     :returns: counts, and as ``aside`` the file of the ledger that names those who differ.
     :raises LedgerDamagedError: the snapshot does not hold what the log says.
@@ -44,7 +51,7 @@ def compare(ledger: TargetLedger, commit: Commit, archives: Archives, reads: Bra
         kinds = ", ".join(map(literal, KINDS))
         not_checkable = space.count(f"held WHERE kind NOT IN ({kinds})")
         _find_surplus(space, anonymous_too=not not_checkable)
-        _find_absent(space, kinds, reads)
+        looked_up = _find_absent(space, commit, reads)
         counts = dict(space.ask("SELECT finding, count(*) FROM finding GROUP BY finding"))
         result = {
             "check": "segment",
@@ -52,14 +59,17 @@ def compare(ledger: TargetLedger, commit: Commit, archives: Archives, reads: Bra
             "found": space.count(f"held a WHERE kind IN ({kinds}) AND {EXPORTED}"),
             "not_checkable": not_checkable,
             "in_segment": persons,
-            **{name: counts.get(name, 0) for name in ("missing", "surplus", "unknown")},
+            **{name: counts.get(name, 0) for name in ("missing", "surplus", "unknown", "not_looked_up")},
         }
         _check_balance(result)
+        if result["not_looked_up"]:
+            result["missing_at_most"] = upper_bound(result["missing"], looked_up, CONFIDENCE)
         return {**result, "aside": _keep_aside(space, ledger, commit) if counts else None}
 
 
 def _check_balance(result: dict[str, Any]) -> None:
-    if result["held"] != sum(result[name] for name in ("found", "missing", "unknown", "not_checkable")):
+    parts = ("found", "missing", "unknown", "not_looked_up", "not_checkable")
+    if result["held"] != sum(result[name] for name in parts):
         raise UnbalancedError(
             f"The comparison does not add up: {result}. Nothing was sent. This is a fault of this package: "
             "report it with these numbers."
@@ -79,20 +89,33 @@ def _find_surplus(space: Workspace, *, anonymous_too: bool) -> None:
     )
 
 
-def _find_absent(space: Workspace, kinds: str, reads: BrazeReads) -> None:
-    """Add those who are held and not in the segment: unknown to Braze, or missing."""
-    # Those alone are asked for: in a cohort that arrived they are the ones whom Braze does not know.
-    absent = space.ask(f"SELECT {KEY} FROM held a WHERE kind IN ({kinds}) AND NOT {EXPORTED}")
-    known = look_up(reads, absent)
+def _find_absent(space: Workspace, commit: Commit, reads: BrazeReads) -> int:
+    """Add those who are held and not in the segment; return how many of them were looked up.
+
+    In a cohort that arrived they are those whom Braze does not know: there may be millions, and fifty can be
+    asked for at a time.
+    """
+    kinds, seed = ", ".join(map(literal, KINDS)), literal(commit.plan_id)
+    space.sql(
+        f"CREATE TABLE absent AS SELECT {KEY}, row_number() OVER "
+        f"(ORDER BY md5(concat_ws(chr(31), {seed}, kind, value, label))) AS place "
+        f"FROM held a WHERE kind IN ({kinds}) AND NOT {EXPORTED}"
+    )
+    asked = space.ask(f"SELECT {KEY} FROM absent WHERE place <= {MOST_LOOKED_UP}")
+    known = look_up(reads, asked)
     space.rows(
-        "absent",
+        "looked_up",
         "finding VARCHAR, kind VARCHAR, value VARCHAR, label VARCHAR",
         {
-            "finding": ["missing" if identifier in known else "unknown" for identifier in absent],
-            **{name: [row[place] for row in absent] for place, name in enumerate(("kind", "value", "label"))},
+            "finding": ["missing" if identifier in known else "unknown" for identifier in asked],
+            **{name: [row[place] for row in asked] for place, name in enumerate(("kind", "value", "label"))},
         },
     )
-    space.sql(f"INSERT INTO finding SELECT finding, {KEY} FROM absent")
+    space.sql(
+        f"INSERT INTO finding SELECT finding, {KEY} FROM looked_up "
+        f"UNION ALL SELECT 'not_looked_up', {KEY} FROM absent WHERE place > {MOST_LOOKED_UP}"
+    )
+    return len(asked)
 
 
 def _keep_aside(space: Workspace, ledger: TargetLedger, commit: Commit) -> str:

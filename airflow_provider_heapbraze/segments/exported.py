@@ -12,7 +12,8 @@ from airflow_provider_heapbraze.clients.errors import ExportGoneError
 from airflow_provider_heapbraze.membership.members import Part, reading
 from airflow_provider_heapbraze.membership.tables import literal
 from airflow_provider_heapbraze.segments.archives import json_lines
-from airflow_provider_heapbraze.segments.exports import bucket_files
+from airflow_provider_heapbraze.segments.arrival import bucket_files
+from airflow_provider_heapbraze.segments.exports import ExportLateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     Archives = Callable[[Path], Iterator[tuple[Path, str]]]
 
 SOURCE = "The segment's export"
-FIELDS = {
+# What an export is asked for, by the column that it becomes.
+EXPORT_FIELDS = {"external_id": "external_id", "alias": "user_aliases"}
+COLUMNS = {
     "braze_id": "JSON",
     "external_id": "JSON",
     "user_aliases": "STRUCT(alias_name JSON, alias_label JSON)[]",
@@ -89,16 +92,22 @@ def export_archives(export: Export, reads: BrazeReads, bucket: Path | None) -> A
             reads.download(export.url, file, most_bytes=LARGEST_ARCHIVE)
             yield file, "The export's archive"
             return
-        paths = bucket_files(export, bucket)
-        if not paths:
+        files = bucket_files(export, bucket)
+        if not files:
             # They were there. No file does not mean a segment without anybody.
             raise ExportGoneError(
                 f"The files of export {export.object_prefix} are not in the bucket any more. Nothing was "
                 "sent. Clear the task to make a new export."
             )
-        for path in paths:
+        for number, (path, _) in enumerate(files, 1):
             with _on_disk(path, folder) as file:
-                yield file, path.name
+                # Whose file it is that does not belong there is not known, nor what its name says.
+                yield file, f"File {number} of {len(files)} of export {export.object_prefix}"
+        if bucket_files(export, bucket) != files:
+            raise ExportLateError(
+                f"Braze was still writing files of export {export.object_prefix} while they were read. "
+                "Nothing was sent. The next try reads all of them."
+            )
 
     return archives
 
@@ -121,7 +130,7 @@ def steps(archives: Archives, folder: Path) -> Iterator[str]:
     :raises UnusableExportError: a file is none of Braze's.
     """
     file = folder / "exported.ndjson"
-    columns = ", ".join(f"{name}: '{kind}'" for name, kind in FIELDS.items())
+    columns = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
     users = (
         f"(SELECT {_text('braze_id')} AS braze_id, {_text('external_id')} AS external_id, "
         f"[{{alias_name: {_text('a.alias_name')}, alias_label: {_text('a.alias_label')}}} "

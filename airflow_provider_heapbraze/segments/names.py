@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 PREFIX = "braze_segment_"
 WAY_ON = "remove the file: it is made again."
+SOURCE = "segment.json"
 
 
 def find_segment(reads: BrazeReads, name: str) -> str:
@@ -27,22 +29,28 @@ def find_segment(reads: BrazeReads, name: str) -> str:
     :raises ConfigurationError: there is none, or more than one.
     :raises HeapBrazeError: as :meth:`BrazeReads.segments`.
     """
-    ids_by_name: dict[str, list[str]] = {}
-    for segment in reads.segments():
-        ids_by_name.setdefault(segment.name, []).append(segment.id)
-    ids = ids_by_name.get(name, [])
+    # A segment that is made or removed meanwhile moves others to another page: one may be seen twice, or not.
+    ids_by_name = _ids_by_name(reads)
+    ids = ids_by_name.get(name) or _ids_by_name(reads).get(name, set())
     if len(ids) == 1:
-        return ids[0]
+        return next(iter(ids))
     if ids:
         raise ConfigurationError(
-            f"{len(ids)} segments in Braze are called {name!r}: {', '.join(ids)}. Nothing was sent. Give "
-            "the one that you mean as segment_id."
+            f"{len(ids)} segments in Braze are called {name!r}: {', '.join(sorted(ids))}. Nothing was sent. "
+            "Give the one that you mean as segment_id."
         )
     close = get_close_matches(name, ids_by_name, n=3)
     hint = f" Do you mean {' or '.join(map(repr, close))}?" if close else ""
     raise ConfigurationError(
         f"None of the {len(ids_by_name):,} segments in Braze is called {name!r}.{hint} Nothing was sent."
     )
+
+
+def _ids_by_name(reads: BrazeReads) -> dict[str, set[str]]:
+    ids: dict[str, set[str]] = {}
+    for segment in reads.segments():
+        ids.setdefault(segment.name, set()).add(segment.id)
+    return ids
 
 
 def usual_property(root: Path, reads: BrazeReads, base_url: str, segment_id: str) -> str:
@@ -62,16 +70,35 @@ def usual_property(root: Path, reads: BrazeReads, base_url: str, segment_id: str
     return str(record.read("property.json")["property"])
 
 
-def check_only_source(ledger: TargetLedger, segment_id: str) -> None:
-    """Make sure that a property is fed by one segment only: two would undo each other every day.
+@dataclass(frozen=True)
+class PropertySource:
+    """What feeds a property.
 
-    :raises ConfigurationError: another segment feeds it.
+    :param alias_label: whose alias is the identity; None is the external id.
     """
-    with suppress(FileExistsError):  # another task was first
-        ledger.describe("segment.json", {"segment_id": segment_id})
-    known = str(ledger.read("segment.json")["segment_id"])
-    if known != segment_id:
-        raise ConfigurationError(
-            f"The property of {ledger.target.folder} is fed by segment {known}; segment {segment_id} would "
-            "undo it. Nothing was sent. Give property_name, another one for each segment."
-        )
+
+    segment_id: str
+    alias_label: str | None
+
+    def check(self, ledger: TargetLedger) -> None:
+        """Make sure that nothing else feeds the property: the two would undo each other every day.
+
+        :raises ConfigurationError: something does.
+        """
+        known = ledger.read(SOURCE) if ledger.path(SOURCE).exists() else asdict(self)
+        if known != asdict(self):
+            raise ConfigurationError(
+                f"The property of {ledger.target.folder} is fed by segment {known['segment_id']} "
+                f"(alias_label {known['alias_label']!r}); segment {self.segment_id} (alias_label "
+                f"{self.alias_label!r}) would undo it. Nothing was sent. Give property_name, another one "
+                f"for each; or, to put the new one in the place of the old one, remove {ledger.uri(SOURCE)}."
+            )
+
+    def claim(self, ledger: TargetLedger) -> None:
+        """Write down that this feeds the property, right before the first of it is sent.
+
+        :raises ConfigurationError: something else was first.
+        """
+        with suppress(FileExistsError):  # another task was first
+            ledger.describe(SOURCE, asdict(self))
+        self.check(ledger)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import timedelta
 from statistics import median
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,8 +12,13 @@ from airflow_provider_heapbraze.clients.errors import ConfigurationError, Perman
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import date
 
     from airflow_provider_heapbraze.clients.braze_reads import SizeOfDay
+
+
+# Days are those of the workspace's time zone, and the present one may not be counted yet.
+STALE = timedelta(days=2)
 
 
 class SuddenChangeError(PermanentError):
@@ -29,14 +35,16 @@ class SizeHistory:
     days: Sequence[SizeOfDay]
 
     @classmethod
-    def of(cls, days: Sequence[SizeOfDay]) -> Self:
+    def of(cls, days: Sequence[SizeOfDay], today: date) -> Self:
         """Return the history of these days.
 
-        :raises UnclearAnswerError: there is none.
+        :raises UnclearAnswerError: Braze has no size that is of use for today.
         """
-        if not days:
+        if not days or today - days[-1].day > STALE:
+            said = f"none since {days[-1].day}" if days else "none yet"
             raise UnclearAnswerError(
-                "Braze has no size of this segment yet. Nothing was recorded; try later."
+                f"Braze counts no sizes of this segment: {said}. Nothing was recorded. Look whether "
+                "analytics tracking is enabled for the segment in Braze."
             )
         return cls(days)
 

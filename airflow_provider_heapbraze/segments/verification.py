@@ -7,15 +7,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from airflow_provider_heapbraze.clients.errors import ConfigurationError, PermanentError
+from airflow_provider_heapbraze.clients.errors import ConfigurationError, PermanentError, TransientError
 from airflow_provider_heapbraze.membership.entries import Commit
-from airflow_provider_heapbraze.membership.errors import StalePlanError
 from airflow_provider_heapbraze.membership.sync import now
+from airflow_provider_heapbraze.segments.bounds import as_claim
+from airflow_provider_heapbraze.segments.existence import CONFIDENCE
 
 if TYPE_CHECKING:
     from airflow_provider_heapbraze.membership.ledger import TargetLedger
 
 log = logging.getLogger(__name__)
+
+
+class NotYetError(TransientError):
+    """There is nothing to verify yet; there may be later."""
 
 
 class VerificationFailedError(PermanentError):
@@ -36,37 +41,60 @@ class Tolerance:
 
     def complaints(self, found: dict[str, Any]) -> list[str]:
         """Say in which ways a result is beyond it."""
-        return [*self.about_wrong(found), *self.about_unknown(found)]
+        return [*_about_nobody(found), *self.about_wrong(found), *self.about_unknown(found)]
 
     def about_wrong(self, found: dict[str, Any]) -> list[str]:
         """Say where too many are missing or surplus; a later look may find fewer, since reads lag."""
         checked = _checked(found)
-        wrong = found.get("missing", 0) + found.get("surplus", 0)
+        surplus = found.get("surplus", 0)
+        if found["check"] == "segment":
+            # Whoever was held by a device id and is identified now is in it under another identifier.
+            surplus = max(0, surplus - found["not_checkable"])
+        missing = _of_all(found, "missing")
+        wrong = missing + surplus
         # Divided and not multiplied: 29 of 100 are a share of 0.29, but 0.29 * 100 is less than 29.
         if wrong / max(checked, 1) <= self.wrong_share:
             return []
         return [
             (
-                f"{found['missing']:,} are missing and {found.get('surplus', 0):,} are surplus, of "
+                f"{_count(found, missing)} are missing and {surplus:,} are surplus, of "
                 f"{checked:,} who were checked (tolerance: a share of {self.wrong_share:g})"
             )
         ]
 
     def about_unknown(self, found: dict[str, Any]) -> list[str]:
         """Say where too many do not exist: no write of ours makes them."""
-        checked = _checked(found)
-        if found["unknown"] / max(checked, 1) <= self.unknown_share:
+        checked, unknown = _checked(found), _of_all(found, "unknown")
+        if unknown / max(checked, 1) <= self.unknown_share:
             return []
         return [
             (
-                f"{found['unknown']:,} of {checked:,} who were checked do not exist in Braze (limit: a "
+                f"{_count(found, unknown)} of {checked:,} who were checked do not exist in Braze (limit: a "
                 f"share of {self.unknown_share:g}): look at the mapping"
             )
         ]
 
 
+def _about_nobody(found: dict[str, Any]) -> list[str]:
+    nobody = found["not_checkable"] and not _checked(found)
+    return (
+        ["nobody could be checked: all are held by a device id, which Braze does not show"] if nobody else []
+    )
+
+
 def _checked(found: dict[str, Any]) -> int:
     return int(found["sample"] if found["check"] == "existence" else found["held"] - found["not_checkable"])
+
+
+def _of_all(found: dict[str, Any], name: str) -> float:
+    """Return how many are missing or unknown, in proportion those too who were not looked up."""
+    count = int(found.get(name, 0))
+    others = found.get("not_looked_up", 0)
+    return count + others * count / (found["missing"] + found["unknown"]) if others else count
+
+
+def _count(found: dict[str, Any], number: float) -> str:
+    return f"{'about ' if found.get('not_looked_up') else ''}{number:,.0f}"
 
 
 def share(value: Any, name: str) -> float:
@@ -86,7 +114,8 @@ def share(value: Any, name: str) -> float:
 def last_commit(ledger: TargetLedger) -> Commit:
     """Return the import that is to be verified: the last one.
 
-    :raises ConfigurationError: nothing was imported yet, or an import has not ended.
+    :raises ConfigurationError: nothing was imported yet.
+    :raises NotYetError: an import has not ended.
     """
     last = ledger.last()
     if last is None:
@@ -95,7 +124,7 @@ def last_commit(ledger: TargetLedger) -> Commit:
             "nothing to verify. Run the import first."
         )
     if not isinstance(last, Commit):
-        raise ConfigurationError(
+        raise NotYetError(
             f"The import of run {last.run_id} into {ledger.target.folder} has not ended: there is nothing to "
             "verify yet. Clear the import, then this task."
         )
@@ -105,10 +134,10 @@ def last_commit(ledger: TargetLedger) -> Commit:
 def check_still_last(ledger: TargetLedger, commit: Commit) -> None:
     """Make sure that nothing was imported while it was looked.
 
-    :raises StalePlanError: something was.
+    :raises NotYetError: something was.
     """
     if ledger.last_number() != commit.number:
-        raise StalePlanError(
+        raise NotYetError(
             f"{ledger.target.folder} was imported into while run {commit.run_id} was verified: what was seen "
             "belongs to neither. Clear this task when that import has ended."
         )
@@ -141,6 +170,13 @@ def describe(found: dict[str, Any]) -> str:
             f"{found['missing']:,} missing, {found['surplus']:,} surplus, {found['unknown']:,} unknown to "
             "Braze."
         )
+    if found.get("not_looked_up"):
+        # What a sample says of all is not what it says of those alone who are not in the sample.
+        at_most, claim = found["missing_at_most"], "all of them may be"
+        if at_most < 1:
+            claim = f"fewer than {as_claim(at_most)} of all who are not in it are"
+            claim = f"with {CONFIDENCE * 100:g} % confidence {claim}"
+        said += f" {found['not_looked_up']:,} more are not in it and were not looked up: {claim} missing."
     if found["not_checkable"]:
         said += f" {found['not_checkable']:,} are held by a device id, which Braze does not show."
     return said

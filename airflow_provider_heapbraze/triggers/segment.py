@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from airflow_provider_heapbraze.clients.errors import PermanentError, TransientError
+from airflow_provider_heapbraze.clients.errors import ConfigurationError, PermanentError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from airflow_provider_heapbraze.segments.exports import ReadyCheck
+    from airflow_provider_heapbraze.segments.arrival import ReadyCheck
 
 log = logging.getLogger(__name__)
 
@@ -72,18 +72,18 @@ class BrazeSegmentExportTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look until the files are there; the task itself finds out what else may be."""
+        """Look until the files are there, or until it cannot go on; the event tells of the problem."""
+        ready, problem = False, None
         try:
             ready = await self._wait()
-        except PermanentError:
-            ready = False  # the task looks, too, and meets the same
-        yield TriggerEvent({"ready": ready, "state": self.state})  # type: ignore[no-untyped-call]
+        except PermanentError as error:
+            problem = str(error)
+        event = {"ready": ready, "problem": problem, "state": self.state}
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def _wait(self) -> bool:
         # Storage and HTTP block: they have a thread. Connections are asked for in the triggerer's own loop.
         check = await sync_to_async(self._check, thread_sensitive=False)()
-        if check is None:
-            return False
         look, waits = sync_to_async(self._look, thread_sensitive=False), check.waits(self.poll_interval)
         while not await look(check):
             if time.time() >= self.until:
@@ -91,18 +91,25 @@ class BrazeSegmentExportTrigger(BaseTrigger):
             await asyncio.sleep(next(waits))
         return True
 
-    def _check(self) -> ReadyCheck | None:
+    def _check(self) -> ReadyCheck:
         from airflow_provider_heapbraze.locations import path_of
-        from airflow_provider_heapbraze.segments.exports import ReadyCheck, export_folder, read_export
+        from airflow_provider_heapbraze.segments.arrival import ReadyCheck
+        from airflow_provider_heapbraze.segments.exports import export_folder, read_export
 
         export = read_export(export_folder(path_of(self.ledger), self.export))
-        return ReadyCheck(export, path_of(self.bucket) if self.bucket else None) if export else None
+        if export is None:
+            raise ConfigurationError(
+                "The triggerer does not find the export that the worker has asked for in the ledger "
+                f"{self.ledger}. Nothing was sent. Give a ledger that workers and triggerers reach, in "
+                "object storage for example; then clear the task: it takes the export."
+            )
+        return ReadyCheck(export, path_of(self.bucket) if self.bucket else None)
 
     def _look(self, check: ReadyCheck) -> bool:
         from airflow_provider_heapbraze.hooks.braze import BrazeHook
 
         try:
-            with BrazeHook(self.braze_conn_id).get_conn() as client:
+            with BrazeHook(self.braze_conn_id).get_quick_conn() as client:
                 return check.is_ready(client.reads)
         except TransientError as error:
             log.warning("%s It is looked again.", error)

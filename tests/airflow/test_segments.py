@@ -21,6 +21,7 @@ from airflow.sdk import Asset, AssetAlias
 
 from airflow_provider_heapbraze.members import Guards
 from airflow_provider_heapbraze.operators.segment import BrazeSegmentSizeOperator, BrazeSegmentToHeapOperator
+from airflow_provider_heapbraze.segments import arrival
 from airflow_provider_heapbraze.triggers.segment import PauseTrigger
 from tests.airflow.cohorts import PEOPLE, context
 
@@ -62,7 +63,7 @@ class Refresh:
         arguments = {"segment_id": SEGMENT, "poll_interval": 0.02, "guards": ANYTHING, **arguments}
         return BrazeSegmentToHeapOperator(task_id="refresh", ledger=self.ledger, **arguments)
 
-    def run(self, night="day-1", **arguments):
+    def run(self, night="night-1", **arguments):
         return self.operator(**arguments).execute(context(night, task_id="refresh"))
 
     def values(self, name=PROPERTY):
@@ -77,8 +78,18 @@ class Refresh:
 
 
 @pytest.fixture
-def refresh(sandbox, tmp_path):
+def refresh(sandbox, tmp_path, monkeypatch):
+    monkeypatch.setattr(arrival, "QUIET_SECONDS", 0.3)
     return Refresh(sandbox, tmp_path)
+
+
+@pytest.fixture
+def bucket(refresh):
+    """Give the folder that Braze writes exports to."""
+    folder = refresh.folder / "bucket"
+    folder.mkdir()
+    refresh.sandbox.settings(export_folder=str(folder))
+    return folder
 
 
 def test_members_get_true_and_leavers_false(refresh):
@@ -96,7 +107,7 @@ def test_members_get_true_and_leavers_false(refresh):
     assert (added.uri, told) == (asset.uri, extra)
 
     refresh.members(PEOPLE[10:70])
-    second = refresh.run("day-2")
+    second = refresh.run("night-2")
     assert (second["adds"], second["removes"], second["requests"]) == (10, 10, 1)
     values = dict.fromkeys(PEOPLE[10:70], "true") | dict.fromkeys(PEOPLE[:10], "false")
     assert refresh.values() == values
@@ -105,7 +116,7 @@ def test_members_get_true_and_leavers_false(refresh):
 
 def test_the_next_step_is_in_the_first_report(refresh):
     refresh.members(PEOPLE[:3])
-    first, second = (read(refresh.run(day)["report_uri"]) for day in ("day-1", "day-2"))
+    first, second = (read(refresh.run(day)["report_uri"]) for day in ("night-1", "night-2"))
     assert f'"{PROPERTY}" is "true"' in first["next_step"]
     assert "next_step" not in second
 
@@ -148,8 +159,15 @@ def test_a_segment_that_is_renamed_keeps_its_property(refresh):
     refresh.run()
     refresh.sandbox.add_segments([{"id": SEGMENT, "name": "Lapsed!", "attribute": "lapsed"}])
     refresh.members(PEOPLE[:2])
-    refresh.run("day-2")
+    refresh.run("night-2")
     assert refresh.values()[PEOPLE[2]] == "false"
+
+
+def test_a_segment_that_is_not_there_claims_no_property(refresh):
+    refresh.members(PEOPLE[:3])
+    with pytest.raises(AirflowFailException):
+        refresh.run(segment_id="mistyped", property_name=PROPERTY)
+    assert refresh.run(property_name=PROPERTY)["size"] == 3
 
 
 def test_one_property_has_one_segment(refresh):
@@ -157,7 +175,9 @@ def test_one_property_has_one_segment(refresh):
     refresh.run()
     refresh.sandbox.add_segments([{"id": "segment-two", "name": "lapsed  buyers"}])
     with pytest.raises(AirflowFailException, match="is fed by segment segment-one"):
-        refresh.run("day-2", segment_id="segment-two")
+        refresh.run("night-2", segment_id="segment-two")
+    with pytest.raises(AirflowFailException, match="alias_label 'heap'"):
+        refresh.run("night-2", alias_label="heap")
     assert len(refresh.values()) == 3
 
 
@@ -166,10 +186,10 @@ def test_an_empty_segment_is_stopped_unless_allowed(refresh):
     refresh.run()
     refresh.members([])
     with pytest.raises(AirflowFailException, match="allow_empty"):
-        refresh.run("day-2")
+        refresh.run("night-2")
     with pytest.raises(AirflowSkipException, match="allow_empty"):
-        refresh.run("day-2", on_breach="skip")
-    refresh.run("day-2", guards=Guards(allow_empty=True))
+        refresh.run("night-2", on_breach="skip")
+    refresh.run("night-2", guards=Guards(allow_empty=True))
     assert set(refresh.values().values()) == {"false"}
 
 
@@ -179,9 +199,9 @@ def test_after_a_guard_the_segment_is_read_anew(refresh):
     refresh.run()
     refresh.members(PEOPLE[:2])
     with pytest.raises(AirflowFailException, match="max_removed_share"):
-        refresh.run("day-2", guards=Guards())
+        refresh.run("night-2", guards=Guards())
     refresh.members(PEOPLE[:9])
-    refresh.run("day-2", guards=Guards())
+    refresh.run("night-2", guards=Guards())
     assert list(refresh.values().values()).count("true") == 9
 
 
@@ -202,6 +222,29 @@ def test_a_run_that_has_begun_to_send_goes_on_with_the_same_members(refresh):
     assert len(bodies) == len(set(bodies)) == 3, "no accepted batch was sent again"
 
 
+def test_an_export_without_the_field_that_is_needed_is_not_taken(refresh):
+    """Somebody mends alias_label and clears the task: the export that is under way has no aliases."""
+    alias = {"alias_name": "private-alias-0", "alias_label": "heap"}
+    refresh.sandbox.add_users([{"external_id": PEOPLE[0], "aliases": [alias]}])
+    refresh.sandbox.settings(export_delay=0.2)
+    refresh.members(PEOPLE[:5])
+    deferred(refresh.operator(deferrable=True))
+    assert refresh.run(alias_label="heap")["size"] == 1
+    assert refresh.values() == {"private-alias-0": "true"}
+
+
+def test_what_was_seen_to_be_there_may_have_been_another_export(refresh):
+    refresh.sandbox.settings(export_delay=0.3)
+    refresh.members(PEOPLE[:5])
+    left = deferred(refresh.operator(deferrable=True))
+    event = event_of(left.trigger)
+    refresh.run()  # another attempt has read it
+    refresh.members(PEOPLE[:6])
+    again = refresh.operator(deferrable=True)
+    with pytest.raises(TaskDeferred):
+        resumed(again, left, event)
+
+
 def test_a_finished_run_that_is_cleared_refreshes(refresh):
     refresh.members(PEOPLE[:3])
     refresh.run()
@@ -209,36 +252,40 @@ def test_a_finished_run_that_is_cleared_refreshes(refresh):
     assert refresh.run()["size"] == 4
 
 
-def test_files_in_a_bucket(refresh):
-    bucket = refresh.folder / "bucket"
-    refresh.sandbox.settings(export_folder=str(bucket), export_users_per_file=7, export_delay=0.1)
+def test_files_in_a_bucket(refresh, bucket):
+    refresh.sandbox.settings(export_users_per_file=7, export_delay=0.5)
     refresh.members(PEOPLE[:50])
     with pytest.raises(AirflowFailException, match="bucket="):
         refresh.run()
-    assert refresh.run(bucket=bucket.as_uri(), poll_interval=0.1)["size"] == 50
+    # However often it is looked: files come for longer than a few looks take.
+    assert refresh.run(bucket=bucket.as_uri(), poll_interval=0.01)["size"] == 50
     assert refresh.sent("segment-export") == [201], "the export that was under way is taken"
     assert len(list(bucket.glob("segment-export/*/*/*/*.zip"))) >= 8
 
 
-def test_a_bucket_in_which_nothing_comes(refresh):
-    bucket = refresh.folder / "bucket"
-    refresh.sandbox.settings(export_folder=str(bucket))
+def test_a_bucket_that_is_not_there(refresh, bucket):
+    with pytest.raises(AirflowFailException, match="There is no bucket at"):
+        refresh.run(bucket=bucket.as_uri() + "s")
+    assert refresh.sent("segment-export") == []
+
+
+def test_a_bucket_in_which_nothing_comes(refresh, bucket):
     with pytest.raises(AirflowException, match="by e-mail only") as caught:
         refresh.run(bucket=bucket.as_uri(), timeout=0.05)
     assert not isinstance(caught.value, AirflowFailException), "a later try may find it"
 
 
-def test_a_foreign_file_in_the_bucket_is_refused_and_the_next_try_makes_a_new_export(refresh):
-    bucket = refresh.folder / "bucket"
-    refresh.sandbox.settings(export_folder=str(bucket))
+def test_a_foreign_file_in_the_bucket_is_refused_and_the_next_try_makes_a_new_export(refresh, bucket):
     refresh.members(PEOPLE[:50])
     operator = refresh.operator(bucket=bucket.as_uri(), deferrable=True)
     left = deferred(operator)
     wait_for(lambda: list(bucket.glob("segment-export/*/*/*/*.zip")))
-    next(bucket.glob("segment-export/*/*/*")).joinpath("mine.csv").write_text(
+    next(bucket.glob("segment-export/*/*/*")).joinpath("private-person-9999.csv").write_text(
         "identity\nprivate-person-9999\n"
     )
-    with pytest.raises(AirflowFailException, match=r"mine\.csv is neither ZIP nor gzip") as caught:
+    with pytest.raises(
+        AirflowFailException, match=r"File \d of \d of export .* is neither ZIP nor gzip"
+    ) as caught:
         resumed(operator, left, {"ready": True, "state": left.trigger.state})
     assert "private-person" not in str(caught.value)
     assert refresh.run(bucket=bucket.as_uri())["size"] == 50
@@ -305,13 +352,24 @@ def test_another_run_waits_for_its_turn(refresh):
     refresh.sandbox.settings(export_delay=0.3)
     refresh.members(PEOPLE[:5])
     deferred(refresh.operator(deferrable=True))
-    left = deferred(refresh.operator(deferrable=True), context("day-2", task_id="refresh"))
+    left = deferred(refresh.operator(deferrable=True), context("night-2", task_id="refresh"))
     assert isinstance(left.trigger, PauseTrigger)
-    result = refresh.run("day-2")
+    result = refresh.run("night-2")
     assert result["size"] == 5
     statuses = refresh.sent("segment-export")
     assert statuses.count(201) == 2
     assert 429 in statuses
+
+
+def test_a_triggerer_that_does_not_see_the_ledger_says_so(refresh):
+    refresh.sandbox.settings(export_delay=0.3)
+    refresh.members(PEOPLE[:5])
+    left = deferred(refresh.operator(deferrable=True))
+    left.trigger.ledger = (refresh.folder / "another machine").as_uri()
+    with pytest.raises(AirflowFailException, match="Give a ledger that workers and triggerers reach"):
+        resumed(refresh.operator(deferrable=True), left, event_of(left.trigger))
+    assert refresh.run()["size"] == 5
+    assert refresh.sent("segment-export") == [201]
 
 
 def test_the_deadline_is_absolute(refresh):
@@ -332,14 +390,12 @@ def test_a_late_export_that_braze_still_makes_is_waited_for(refresh):
     assert refresh.sent("segment-export").count(201) == 1
 
 
-def test_an_export_that_failed_is_made_again(refresh):
-    bucket = refresh.folder / "bucket"
-    bucket.write_text("Braze cannot write here")
-    refresh.sandbox.settings(export_folder=str(bucket))
+def test_an_export_that_failed_is_made_again(refresh, bucket):
+    (bucket / "segment-export").write_text("Braze cannot write here")
     refresh.members(PEOPLE[:5])
     with pytest.raises(AirflowException, match="is not there after"):
         refresh.run(bucket=bucket.as_uri(), timeout=0.1)
-    bucket.unlink()
+    (bucket / "segment-export").unlink()
     assert refresh.run(bucket=bucket.as_uri())["size"] == 5
     assert refresh.sent("segment-export").count(201) == 2
 
@@ -365,6 +421,8 @@ def test_an_export_that_comes_late_is_taken_by_the_next_try(refresh):
         ({"property_name": "ID"}, "cannot be the name of a user property"),
         ({"property_name": "x" * 1024}, "cannot be the name of a user property"),
         ({"on_breach": "ask"}, "on_breach must be"),
+        ({"poll_interval": 0}, "poll_interval must be a number of seconds"),
+        ({"timeout": "long"}, "timeout must be a number of seconds"),
     ],
 )
 def test_bad_arguments_are_said_before_anything_is_sent(refresh, arguments, says):

@@ -7,6 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from upath import UPath
 
 from airflow_provider_heapbraze import storage
@@ -66,6 +67,40 @@ def test_a_whole_file_takes_the_place_of_the_old_one(folder, tmp_path):
         assert copy.read_bytes() == b"new"
 
 
+def test_a_folder_is_listed_with_the_sizes_of_its_files(folder):
+    for name, content in (
+        ("a.zip", b""),
+        ("b c%20.zip", b"four"),
+        (".hidden", b"x"),
+        ("deeper/d.zip", b"no"),
+    ):
+        path = folder / "files" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    found = sorted(storage.listed(folder / "files"), key=lambda entry: entry[0].name)
+    assert [(path.name, size) for path, size in found] == [(".hidden", 1), ("a.zip", 0), ("b c%20.zip", 4)]
+    assert found[2][0].read_bytes() == b"four"
+    assert storage.uri(found[2][0].parent) == storage.uri(folder / "files")
+
+
+def test_where_there_is_no_folder_nothing_is_listed(folder):
+    assert storage.listed(folder / "missing" / "folder") == []
+
+
+def test_a_folder_is_listed_by_one_request_and_as_it_is_now(monkeypatch):
+    folder = UPath(f"memory://bucket-{uuid4().hex}/files")
+    for name in ("a.zip", "b.zip"):
+        (folder / name).write_bytes(b"x")
+    asked, ls = [], MemoryFileSystem.ls
+    monkeypatch.setattr(
+        MemoryFileSystem, "ls", lambda fs, path, **how: (asked.append(path), ls(fs, path, **how))[1]
+    )
+    monkeypatch.setattr(MemoryFileSystem, "invalidate_cache", lambda _, path=None: asked.append("forget"))
+    monkeypatch.setattr(MemoryFileSystem, "info", None)
+    assert len(storage.listed(folder)) == 2
+    assert asked == ["forget", folder.path]
+
+
 def test_a_store_without_create_if_absent(monkeypatch):
     path = UPath(f"memory://bucket-{uuid4().hex}/log/1.json")
     plain_open = type(path.fs).open
@@ -88,3 +123,11 @@ def test_locations_are_what_object_storage_reads(tmp_path):
     assert storage.uri(place) == f"file://{place}"
     assert storage.uri(UPath("memory://bucket/key")) == "memory://bucket/key"
     assert storage.local(UPath(storage.uri(place))) == place
+
+
+def test_a_file_has_no_files_in_it(tmp_path):
+    for root in (tmp_path, UPath(f"memory://bucket-{uuid4().hex}")):
+        file = root / "day" / "file"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"1")
+        assert storage.listed(file) == []

@@ -284,7 +284,10 @@ def test_a_refused_export_is_told_at_once(server, reads, reply):
 def test_profiles_are_those_that_braze_found(server, reads, success):
     users = [{"external_id": "anna", "in_spring": True}, {"user_aliases": []}]
     server.script(success(users=users, invalid_user_ids=["ben"]))
-    assert reads.profiles(["anna", "ben"], [("cleo", "crm")], ["external_id", "user_aliases"]) == users
+    profiles = reads.profiles(["anna", "ben"], [("cleo", "crm")], ["external_id", "user_aliases"])
+    assert (profiles.users, profiles.unknown) == (users, {"ben"})
+    assert "anna" not in repr(profiles)
+    assert "ben" not in repr(profiles)
     assert (server.only.method, server.only.path) == ("POST", "/users/export/ids")
     assert server.only.body == {
         "external_ids": ["anna", "ben"],
@@ -302,8 +305,22 @@ def test_profiles_are_those_that_braze_found(server, reads, success):
 )
 def test_an_empty_side_is_left_out(server, reads, success, external_ids, aliases, sent):
     server.script(success(users=[]))
-    assert reads.profiles(external_ids, aliases, ["external_id"]) == []
+    assert reads.profiles(external_ids, aliases, ["external_id"]).users == []
     assert server.only.body == {**sent, "fields_to_export": ["external_id"]}
+
+
+@pytest.mark.parametrize(
+    ("answer", "unknown"),
+    [
+        ({}, set()),
+        ({"invalid_user_ids": None}, set()),
+        ({"invalid_user_ids": []}, set()),
+        ({"invalid_user_ids": ["anna", 7]}, {"anna", "7"}),
+    ],
+)
+def test_who_is_unknown_is_who_braze_says(server, reads, success, answer, unknown):
+    server.script(success(users=[], **answer))
+    assert reads.profiles(["anna", "7"], [], ["external_id"]).unknown == unknown
 
 
 def test_fifty_profiles_are_one_request(server, reads, success):
@@ -344,7 +361,15 @@ ODD = {
         {"data": [{"time": "2026-03-01", "size": -1}]},
         {"data": [{"time": "2026-03-01", "size": None}]},
     ],
-    "profiles": [{}, {"users": None}, {"users": {}}, {"users": ["anna"]}, {"users": [None]}],
+    "profiles": [
+        {},
+        {"users": None},
+        {"users": {}},
+        {"users": ["anna"]},
+        {"users": [None]},
+        {"users": [], "invalid_user_ids": "anna"},
+        {"users": [], "invalid_user_ids": {"anna": True}},
+    ],
 }
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from airflow_provider_heapbraze import storage
-from airflow_provider_heapbraze.membership.entries import Commit, Target
+from airflow_provider_heapbraze.membership.entries import Commit, Plan, Target
 from airflow_provider_heapbraze.membership.ledger import TargetLedger
 from airflow_provider_heapbraze.segments.exports import Export
 
@@ -30,6 +30,7 @@ COMMIT = Commit(
 EXPORT = Export(
     number=1,
     segment_id="segment-one",
+    fields=["external_id", "user_aliases"],
     object_prefix="prefix-0001",
     url=None,
     started_at=1_795_500_000.0,  # 2026-11-24
@@ -53,6 +54,36 @@ def holding(folder, identifiers, **commit):
     pq.write_table(pa.table(columns, names=["kind", "value", "label"]), local)
     storage.write_whole(ledger.path("snapshots/held.parquet"), local)
     return ledger, replace(COMMIT, snapshot="snapshots/held.parquet", size=len(identifiers), **commit)
+
+
+def planned(folder, ledger, adds, removes):
+    """Write down the plan of the commit, with the changes that it made."""
+    rows = [*((*one, False) for one in adds), *((*one, True) for one in removes)]
+    plan = Plan(
+        number=COMMIT.number - 1,
+        plan_id=COMMIT.plan_id,
+        run_id=COMMIT.run_id,
+        fingerprint=COMMIT.fingerprint,
+        base=None,
+        held=0,
+        adds=len(adds),
+        removes=len(removes),
+        forced=False,
+        name=None,
+        name_known=False,
+        counts={},
+        change={},
+        as_of=COMMIT.as_of,
+    )
+    local = folder / "changes.parquet"
+    local.parent.mkdir(parents=True, exist_ok=True)
+    columns = {
+        name: pa.array([row[place] for row in rows], pa.bool_() if name == "remove" else pa.string())
+        for place, name in enumerate(("kind", "value", "label", "remove"))
+    }
+    pq.write_table(pa.table(columns), local)
+    storage.write_whole(ledger.path(plan.changes), local)
+    ledger.draft(plan)
 
 
 def external(value):

@@ -12,7 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, UnbalancedError
-from airflow_provider_heapbraze.segments.comparison import compare
+from airflow_provider_heapbraze.segments import comparison
+from airflow_provider_heapbraze.segments.bounds import upper_bound
+from airflow_provider_heapbraze.segments.comparison import COMPARED_FIELDS, compare
+from airflow_provider_heapbraze.segments.exported import COLUMNS
 from tests.unit.segments.holding import (
     COMMIT,
     alias,
@@ -116,8 +119,12 @@ def scenes(draw):
     return users, held
 
 
+KINDS_OF_FINDINGS = ("missing", "surplus", "unknown", "not_looked_up")
+PARTS = ("found", "missing", "unknown", "not_looked_up", "not_checkable")
+
+
 def model(users, held):
-    """Return the counts and the findings as they must be."""
+    """Return the counts and the findings as they must be where everybody who is absent is looked up."""
     checkable = {one for one in held if one[0] != "device_id"}
     shown = [user for user in users if user.shown]
     seen = {one for user in shown for one in user.visible}
@@ -135,7 +142,7 @@ def model(users, held):
         "in_segment": sum(user.shown for user in users),
     }
     kinds = [finding for finding, *_ in found]
-    return {**counts, **{name: kinds.count(name) for name in ("missing", "surplus", "unknown")}}, found
+    return {**counts, **{name: kinds.count(name) for name in KINDS_OF_FINDINGS}}, found
 
 
 def exported(folder, users, empty, *, ascii_only):
@@ -153,21 +160,73 @@ def exported(folder, users, empty, *, ascii_only):
     )
 
 
-@given(scenes(), st.sampled_from(["absent", "null", "empty"]), st.booleans())
+@given(scenes(), st.sampled_from(["absent", "null", "empty"]), st.booleans(), st.sampled_from([1, 3, 99]))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_everybody_is_where_the_model_says(braze, fresh_reads, scene, empty, ascii_only):
+def test_everybody_is_where_the_model_says(braze, fresh_reads, scene, empty, ascii_only, most):
     users, held = scene
     braze.reset()
     braze.add_users([user.new() for user in users])
-    with tempfile.TemporaryDirectory() as name, fresh_reads() as reads:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        fresh_reads() as reads,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(comparison, "MOST_LOOKED_UP", most)
         folder = Path(name)
         ledger, commit = holding(folder / "ledger", held)
         result = compare(ledger, commit, exported(folder, users, empty, ascii_only=ascii_only), reads)
-        counts, found = model(users, held)
+        found = findings(result)
+        counts, expected = modelled(
+            users, held, most, [row[1:] for row in found if row[0] == "not_looked_up"]
+        )
         assert {key: value for key, value in result.items() if key != "aside"} == counts
-        assert findings(result) == sorted(found)
-        assert counts["held"] == sum(result[key] for key in ("found", "missing", "unknown", "not_checkable"))
+        assert found == sorted(expected)
+        assert counts["held"] == sum(result[key] for key in PARTS)
         assert (result["aside"] is None) == (not found)
+
+
+def modelled(users, held, most, not_looked_up):
+    """Return the model, with those whom chance has left out in a place of their own."""
+    counts, found = model(users, held)
+    absent = {row for row in found if row[0] in {"missing", "unknown"}}
+    passed_over = {row for row in absent if row[1:] in not_looked_up}
+    assert len(not_looked_up) == len(passed_over) == max(0, len(absent) - most)
+    for name, *_ in passed_over:
+        counts[name] -= 1
+    if passed_over:
+        counts["not_looked_up"] = len(passed_over)
+        counts["missing_at_most"] = upper_bound(counts["missing"], most, 0.95)
+    return counts, (found - passed_over) | {("not_looked_up", *row[1:]) for row in passed_over}
+
+
+def test_who_is_looked_up_is_chance_and_the_same_for_one_commit(braze, reads, tmp_path, monkeypatch):
+    people = [external(f"person-{n:08}") for n in range(200)]
+    braze.add_users([{"external_id": value} for _, value, _ in people[100:]])
+    monkeypatch.setattr(comparison, "MOST_LOOKED_UP", 60)
+    nobody = archives_of(zipped(tmp_path / "a.zip"))
+    ledger, commit = holding(tmp_path / "ledger", people)
+    first, again, other = (
+        compare(ledger, replace(commit, plan_id=plan_id), nobody, reads)
+        for plan_id in (commit.plan_id, commit.plan_id, "00000006-000000000000")
+    )
+    assert (first["missing"] + first["unknown"], first["not_looked_up"]) == (60, 140)
+    assert first["missing_at_most"] == upper_bound(first["missing"], 60, 0.95) > 0.3
+    assert 10 < first["missing"] < 50, "it is not the first in any order"
+    assert findings(first) == findings(again) != findings(other)
+    asked = [entry["ids"]["get"]["external_id"] for entry in braze.requests()]
+    assert asked == [50, 10] * 3
+
+
+def test_where_all_are_looked_up_there_is_no_bound(braze, reads, tmp_path, monkeypatch):
+    monkeypatch.setattr(comparison, "MOST_LOOKED_UP", 3)
+    ledger, commit = holding(tmp_path / "ledger", [external(f"person-{n:08}") for n in range(3)])
+    result = compare(ledger, commit, archives_of(zipped(tmp_path / "a.zip")), reads)
+    assert (result["unknown"], result["not_looked_up"]) == (3, 0)
+    assert "missing_at_most" not in result
+
+
+def test_what_is_compared_is_what_is_read():
+    assert set(COMPARED_FIELDS) == set(COLUMNS)
 
 
 def test_only_those_who_are_not_in_the_segment_are_asked_for(braze, reads, tmp_path):
@@ -193,7 +252,7 @@ def test_people_without_any_id_count_one_by_one(reads, tmp_path):
 def test_nobody_is_held_and_nobody_is_in_the_segment(braze, reads, tmp_path):
     ledger, commit = holding(tmp_path / "ledger", [])
     result = compare(ledger, commit, archives_of(zipped(tmp_path / "a.zip")), reads)
-    names = ("held", "found", "not_checkable", "in_segment", "missing", "surplus", "unknown")
+    names = ("held", "in_segment", "surplus", *PARTS)
     assert result == {"check": "segment", **dict.fromkeys(names, 0), "aside": None}
     assert braze.requests() == []
 

@@ -12,10 +12,18 @@ from functools import cache
 import pytest
 import requests
 
+from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
 from airflow_provider_heapbraze.sandbox import connections
 from airflow_provider_heapbraze.segments.bounds import upper_bound
-from airflow_provider_heapbraze.segments.existence import CONFIDENCE, _Finding, check_existence, draw
-from tests.unit.segments.holding import alias, device, external, holding
+from airflow_provider_heapbraze.segments.existence import (
+    CONFIDENCE,
+    _Finding,
+    check_attribute_values,
+    check_existence,
+    draw,
+    draw_leavers,
+)
+from tests.unit.segments.holding import alias, device, external, holding, planned
 
 ATTRIBUTE = "in_cohort_one"
 PEOPLE = [
@@ -71,8 +79,8 @@ def test_a_sample_that_is_larger_than_all_is_all(tmp_path):
 def test_nobody_can_be_drawn(reads, braze, tmp_path, held):
     sample = draw(*holding(tmp_path, held), 50)
     assert (sample.identifiers, sample.population, sample.not_checkable) == ([], 0, len(held))
-    result = check_existence(sample, reads, ATTRIBUTE)
-    assert (result["sample"], result["unknown"], result["missing"]) == (0, 0, 0)
+    result = check_attribute_values(sample, [], reads, ATTRIBUTE)
+    assert [result[name] for name in ("sample", "unknown", "missing", "leavers", "surplus")] == [0] * 5
     assert (result["unknown_at_most"], result["missing_at_most"]) == (0.0, 0.0)
     assert braze.requests() == []
 
@@ -105,7 +113,7 @@ def test_who_exists_is_counted(reads, braze, tmp_path):
     known_to(braze, sample.identifiers[:66])
     # Others who have the same value, as something else.
     known_to(braze, [alias(sample.identifiers[69][1], "other"), alias("person-" + "9" * 8)])
-    result = check_existence(sample, reads, None)
+    result = check_existence(sample, reads)
     bound = upper_bound(4, 70, CONFIDENCE)
     assert {key: value for key, value in result.items() if key != "claim"} == {
         "check": "existence",
@@ -115,7 +123,9 @@ def test_who_exists_is_counted(reads, braze, tmp_path):
         "unknown": 4,
         "unknown_at_most": bound,
     }
-    assert result["claim"] == ("4 of 70 do not exist in Braze: fewer than 13 % of all, with 95 % confidence.")
+    assert result["claim"] == (
+        "4 of 70 do not exist in Braze: fewer than 13 % of who can be checked, with 95 % confidence."
+    )
     assert 0.12 < bound < 0.13
 
 
@@ -126,19 +136,33 @@ def test_the_attribute_is_true_or_it_is_missing(reads, braze, tmp_path):
     known_to(braze, people[:8])
     rows = zip(people, values, strict=False)
     track(braze, [{"external_id": value, ATTRIBUTE: is_in} for (_, value, _), is_in in rows])
-    result = check_existence(sample, reads, ATTRIBUTE)
+    result = check_attribute_values(sample, [], reads, ATTRIBUTE)
     assert (result["sample"], result["unknown"], result["missing"]) == (9, 1, 6)
     assert (result["unknown_at_most"], result["missing_at_most"]) == (1 / 9, 6 / 8)
     assert result["claim"] == (
-        "1 of 9 do not exist in Braze: that is everybody. Of those who exist, 6 of 8 do not have the "
-        "attribute: that is everybody."
+        "1 of 9 do not exist in Braze: that is everybody who can be checked. Of those who exist, 6 of 8 do "
+        "not have the attribute: that is everybody who can be checked."
     )
-    assert check_existence(sample, reads, "another")["missing"] == 8
+    assert check_attribute_values(sample, [], reads, "another")["missing"] == 8
+
+
+def test_who_left_has_the_attribute_no_more_or_is_surplus(reads, braze, tmp_path):
+    stays, *left = (external(f"person-{n:08}") for n in range(7))
+    sample = draw(*holding(tmp_path, [stays]), 20)
+    known_to(braze, [stays, *left[:5]])
+    values = [True, False, None, "true", True]
+    rows = [
+        {"external_id": value, ATTRIBUTE: is_in} for (_, value, _), is_in in zip(left, values, strict=False)
+    ]
+    track(braze, [{"external_id": stays[1], ATTRIBUTE: True}, *rows])
+    result = check_attribute_values(sample, left, reads, ATTRIBUTE)
+    assert [result[name] for name in ("missing", "leavers", "surplus", "sample")] == [0, 6, 2, 1]
+    assert result["claim"].endswith(" Of 6 who left, 2 have it still.")
 
 
 def test_a_sample_of_strangers_proves_no_limit(reads, tmp_path):
     """ "Fewer than 100 %" would be more than is known: it may be everybody."""
-    result = check_existence(draw(*holding(tmp_path, PEOPLE), 5), reads, ATTRIBUTE)
+    result = check_attribute_values(draw(*holding(tmp_path, PEOPLE), 5), [], reads, ATTRIBUTE)
     assert (result["unknown_at_most"], result["missing_at_most"]) == (1.0, 1.0)
     assert result["claim"] == (
         "5 of 5 do not exist in Braze: it may be so of all. Of those who exist, 0 of 0 do not have the "
@@ -146,10 +170,44 @@ def test_a_sample_of_strangers_proves_no_limit(reads, tmp_path):
     )
 
 
+def test_those_who_left_are_drawn(tmp_path):
+    ledger, commit = holding(tmp_path, PEOPLE[:10])
+    planned(tmp_path, ledger, PEOPLE[:5], [*PEOPLE[10:], *DEVICES])
+    first = draw_leavers(ledger, commit, 50)
+    assert len(set(first)) == 50
+    assert set(first) <= set(PEOPLE[10:]), "nobody by a device id, which Braze does not show"
+    assert draw_leavers(ledger, commit, 50) == first
+    assert draw_leavers(ledger, commit, 20) == first[:20]
+    assert sorted(draw_leavers(ledger, commit, 10_000)) == sorted(PEOPLE[10:])
+
+
+def test_whose_removal_was_refused_has_not_left(tmp_path):
+    """They are held as before, and are to have the attribute."""
+    ledger, commit = holding(tmp_path, PEOPLE[:10])
+    planned(tmp_path, ledger, [], PEOPLE[8:12])
+    assert sorted(draw_leavers(ledger, commit, 50)) == sorted(PEOPLE[10:12])
+
+
+def test_nobody_left(tmp_path):
+    ledger, commit = holding(tmp_path, [])
+    planned(tmp_path, ledger, [], [])
+    assert draw_leavers(ledger, commit, 50) == []
+
+
+def test_a_plan_that_is_not_as_logged(tmp_path):
+    ledger, commit = holding(tmp_path, [])
+    with pytest.raises(LedgerDamagedError, match=r"plan\.json is missing"):
+        draw_leavers(ledger, commit, 50)
+    planned(tmp_path, ledger, [], PEOPLE)
+    ledger.path(f"plans/{commit.plan_id}/changes.parquet").unlink()
+    with pytest.raises(LedgerDamagedError, match=r"changes\.parquet is missing"):
+        draw_leavers(ledger, commit, 50)
+
+
 @cache
 def claimed(found, sample):
     """Return the share that a claim excludes, read from its words; None where it excludes none."""
-    said = re.search(r"fewer than ([0-9.]+) % of all", _Finding(found, sample, whole=False).claim("x"))
+    said = re.search(r"fewer than ([0-9.]+) % of who", _Finding(found, sample, sample + 1).claim("x"))
     return Fraction(said[1]) / 100 if said else None
 
 

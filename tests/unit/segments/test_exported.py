@@ -18,11 +18,14 @@ from airflow_provider_heapbraze.membership.tables import workspace
 from airflow_provider_heapbraze.segments import archives, exported
 from airflow_provider_heapbraze.segments.archives import UnusableExportError
 from airflow_provider_heapbraze.segments.exported import (
+    COLUMNS,
+    EXPORT_FIELDS,
     ExportedMembers,
     export_archives,
     load_exported,
     steps,
 )
+from airflow_provider_heapbraze.segments.exports import ExportLateError
 from tests.unit.segments.holding import DAY, EXPORT, archives_of, zipped
 
 SECRET = "private-person-0001"
@@ -219,16 +222,17 @@ def test_the_files_of_a_bucket_are_read_in_turn(bucket, tmp_path):
             names.append(name)
             assert file.stat().st_size
             assert len(list(space.folder.glob("*-*"))) <= 1, "one copy at a time"
-    assert names == ["a.gz", "b.zip", "c.zip"]
+    assert names == [f"File {number} of 3 of export {EXPORT.object_prefix}" for number in (1, 2, 3)]
     assert len(list(bucket.glob("segment-export/*/*/*/*"))) == 3, "nothing of the bucket is taken away"
 
 
-def test_a_damaged_file_of_a_bucket_is_named(bucket, tmp_path):
+def test_a_damaged_file_of_a_bucket_is_told_by_its_place(bucket, tmp_path):
+    """A name is not shown: whose file it is, and what its name says, is not known."""
     put(bucket, "a.zip", zipped(tmp_path / "a", USERS[:40]).read_bytes())
-    put(bucket, "b.zip", zipped(tmp_path / "b", [{"external_id": SECRET}]).read_bytes()[:-9])
+    put(bucket, f"b-{SECRET}.zip", zipped(tmp_path / "b", [{"external_id": SECRET}]).read_bytes()[:-9])
     with (
         workspace() as space,
-        pytest.raises(UnusableExportError, match=r"^b\.zip is cut off or damaged") as caught,
+        pytest.raises(UnusableExportError, match=r"^File 2 of 2 of export prefix-0001 is cut") as caught,
     ):
         load_exported(space, export_archives(EXPORT, None, bucket))
     assert SECRET not in str(caught.value)
@@ -241,3 +245,46 @@ def test_files_that_are_gone_are_not_an_empty_segment(bucket):
     for export in (EXPORT, other):
         with workspace() as space, pytest.raises(ExportGoneError, match="not in the bucket any more"):
             load_exported(space, export_archives(export, None, bucket))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda bucket, zip_: put(bucket, "b.zip", zip_),
+        lambda bucket, zip_: put(bucket, "a.zip", zip_ + b"more"),
+        lambda bucket, _: put(bucket, "a.zip", b"").unlink(),
+    ],
+    ids=["a new file", "a file grows", "a file goes"],
+)
+def test_an_export_that_changes_while_it_is_read_is_read_again(bucket, tmp_path, change):
+    content = zipped(tmp_path / "a", USERS[:40]).read_bytes()
+    put(bucket, "a.zip", content)
+    give = export_archives(EXPORT, None, bucket)
+    with workspace() as space:
+        files = give(space.folder)
+        next(files)
+        change(bucket, content)
+        with pytest.raises(ExportLateError, match="was still writing"):
+            next(files)
+    put(bucket, "a.zip", content)
+    with workspace() as space:
+        assert load_exported(space, give) == 40 * len(list(bucket.glob("segment-export/*/*/*/*")))
+
+
+def test_a_file_that_comes_too_late_is_no_silent_loss(bucket, tmp_path):
+    content = zipped(tmp_path / "a", USERS[:40]).read_bytes()
+    put(bucket, "a.zip", content)
+
+    def give(folder):
+        for archive in export_archives(EXPORT, None, bucket)(folder):
+            yield archive
+            put(bucket, "b.zip", content)
+
+    with pytest.raises(ExportLateError):
+        match(ExportedMembers(give), HeapIdentity(), None, tmp_path / "ledger")
+    assert not (tmp_path / "ledger").exists()
+
+
+def test_what_is_asked_for_is_what_is_read():
+    assert set(EXPORT_FIELDS.values()) < set(COLUMNS)
+    assert set(EXPORT_FIELDS) == {*HeapIdentity().columns().values(), *HeapIdentity("crm").columns().values()}

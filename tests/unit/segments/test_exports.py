@@ -1,10 +1,9 @@
-"""Which export is under way for a run, and when its files are all there."""
+"""Which export is under way for a run, and which is of no more use."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
-from itertools import islice
 from uuid import uuid4
 
 import pytest
@@ -12,25 +11,28 @@ from upath import UPath
 
 from airflow_provider_heapbraze.clients.errors import (
     ConfigurationError,
+    DownloadTooLargeError,
     ExportGoneError,
     PermanentError,
+    PermissionDeniedError,
     TransientError,
 )
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, PlaceLostError
+from airflow_provider_heapbraze.segments.archives import UnusableExportError
 from airflow_provider_heapbraze.segments.exports import (
+    ADOPTED_WITHIN,
     ExportLateError,
-    ReadyCheck,
     RunExports,
-    bucket_files,
     export_folder,
     read_export,
     segment_folder,
 )
-from tests.unit.segments.holding import BASE_URL, DAY, EXPORT
+from tests.unit.segments.holding import BASE_URL, EXPORT
 
 TOKEN = "private-signature-0123"
 URL = f"https://files.example/segment.zip?X-Amz-Signature={TOKEN}"
 BEHIND_URL = replace(EXPORT, url=URL)
+SOON = EXPORT.started_at + 60
 
 
 @pytest.fixture(params=["local", "object store"])
@@ -49,14 +51,18 @@ def again(exports):
     return RunExports(root, BASE_URL, EXPORT.segment_id, "run-1")
 
 
+def under_way(exports, now=SOON):
+    return exports.under_way(EXPORT.fields, now)
+
+
 def test_an_export_is_under_way_until_it_is_read(exports):
-    assert exports.under_way() is None
+    assert under_way(exports) is None
     assert exports.next_number() == 1
     exports.started(BEHIND_URL)
-    assert again(exports).under_way() == BEHIND_URL
+    assert under_way(again(exports)) == BEHIND_URL
     with exports.reading(BEHIND_URL):
-        assert again(exports).under_way() == BEHIND_URL
-    assert again(exports).under_way() is None
+        assert under_way(again(exports)) == BEHIND_URL
+    assert under_way(again(exports)) is None
     assert exports.next_number() == 3
 
 
@@ -64,17 +70,64 @@ def test_a_late_export_is_followed_by_another(exports):
     exports.started(EXPORT)
     later = replace(EXPORT, number=exports.next_number(), object_prefix="prefix-0002")
     exports.started(later)
-    assert again(exports).under_way() == later
+    assert under_way(again(exports)) == later
 
 
 @pytest.mark.parametrize(
-    ("error", "how"), [(PermanentError("no"), True), (TransientError("later"), False), (OSError(), False)]
+    ("fields", "is_adopted"),
+    [
+        (("user_aliases", "external_id"), True),
+        (("external_id", "user_aliases", "external_id"), True),
+        (("external_id",), False),
+        (("external_id", "user_aliases", "braze_id"), False),
+    ],
 )
-def test_an_export_that_cannot_be_used_is_given_up_and_only_that(exports, error, how):
+def test_an_export_that_brings_something_else_is_not_adopted(exports, fields, is_adopted):
+    exports.started(EXPORT)
+    assert (exports.under_way(fields, SOON) is not None) == is_adopted
+
+
+@pytest.mark.parametrize("until", [60.0, ADOPTED_WITHIN, 2 * ADOPTED_WITHIN])
+def test_an_export_is_of_use_for_half_a_day_or_as_long_as_it_is_waited_for(exports, until):
+    exports.started(replace(EXPORT, until=EXPORT.started_at + until))
+    last = EXPORT.started_at + max(until, ADOPTED_WITHIN)
+    assert under_way(exports, last - 1)
+    assert under_way(exports, last) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "is_given_up"),
+    [
+        (UnusableExportError("cut off"), True),
+        (DownloadTooLargeError("too large"), True),
+        (ConfigurationError("no JSON"), True),
+        (PermissionDeniedError("the key may not look people up"), False),
+        (PermanentError("no"), False),
+        (TransientError("later"), False),
+        (ExportLateError("still written"), False),
+        (OSError(), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_export_whose_files_are_unusable_is_given_up_and_only_that(exports, error, is_given_up):
     exports.started(EXPORT)
     with pytest.raises(type(error)), exports.reading(EXPORT):
         raise error
-    assert (again(exports).under_way() is None) == how
+    assert (under_way(again(exports)) is None) == is_given_up
+
+
+@pytest.mark.parametrize(
+    ("error", "is_given_up"), [(PermanentError("no"), True), (TransientError("later"), False)]
+)
+def test_an_export_that_may_not_be_looked_at_is_given_up(exports, error, is_given_up):
+    exports.started(BEHIND_URL)
+    with exports.looking(BEHIND_URL):
+        pass
+    assert under_way(again(exports)) == BEHIND_URL
+    with pytest.raises(type(error)) as caught, exports.looking(BEHIND_URL):
+        raise error
+    assert caught.value is error
+    assert (under_way(again(exports)) is None) == is_given_up
 
 
 def test_an_export_that_is_gone_is_made_again_by_the_next_try(exports):
@@ -83,7 +136,7 @@ def test_an_export_that_is_gone_is_made_again_by_the_next_try(exports):
     with gone as caught, exports.reading(BEHIND_URL):
         raise ExportGoneError("gone")
     assert isinstance(caught.value, TransientError)
-    assert again(exports).under_way() is None
+    assert under_way(again(exports)) is None
 
 
 def test_every_run_and_segment_has_exports_of_its_own(folder):
@@ -103,7 +156,7 @@ def test_every_run_and_segment_has_exports_of_its_own(folder):
     everybody = [RunExports(folder, *key) for key in keys]
     for number, one in enumerate(everybody):
         one.started(replace(EXPORT, object_prefix=f"prefix-{number}"))
-    assert [one.under_way().object_prefix for one in everybody] == [f"prefix-{n}" for n in range(len(keys))]
+    assert [under_way(one).object_prefix for one in everybody] == [f"prefix-{n}" for n in range(len(keys))]
     for one in everybody:
         first, segment, second, run = one.name.split("/")
         assert (first, second) == ("segments", "exports")
@@ -117,22 +170,32 @@ def test_of_two_attempts_one_has_its_export_written_down(exports):
     again(exports).started(theirs)
     with pytest.raises(PlaceLostError, match="Another attempt of this run"):
         exports.started(ours)
-    assert exports.under_way() == theirs
+    assert under_way(exports) == theirs
 
 
 @pytest.mark.parametrize("how", ["read", "UnusableExportError"])
-def test_of_two_attempts_that_read_one_export_one_goes_on(exports, how):
+def test_two_attempts_may_read_one_export(exports, how):
     exports.started(EXPORT)
     again(exports).ended(EXPORT, "read")
-    with pytest.raises(PlaceLostError, match="this one stops"):
-        exports.ended(EXPORT, how)
+    exports.ended(EXPORT, how)
+    assert under_way(exports) is None
+    assert exports.next_number() == 3
+
+
+def test_an_attempt_that_ends_an_older_export_does_not_end_the_next(exports):
+    exports.started(EXPORT)
+    again(exports).ended(EXPORT, "read")
+    later = replace(EXPORT, number=3, object_prefix="prefix-0002")
+    again(exports).started(later)
+    exports.ended(EXPORT, "read")
+    assert under_way(exports) == later
 
 
 def test_an_attempt_that_was_overtaken_while_it_read_stops(exports):
     exports.started(EXPORT)
-    with pytest.raises(PlaceLostError), exports.reading(EXPORT):
+    with pytest.raises(PlaceLostError, match="this one stops"), exports.reading(EXPORT):
         again(exports).started(replace(EXPORT, number=2, object_prefix="prefix-0002"))
-    assert exports.under_way().object_prefix == "prefix-0002"
+    assert under_way(exports).object_prefix == "prefix-0002"
 
 
 ENTRY = {"format": 1, "kind": "started", **BEHIND_URL.__dict__}
@@ -155,14 +218,14 @@ def test_a_damaged_entry(exports, content):
     exports.started(BEHIND_URL)
     exports.path("log/00000001.json").write_text(content)
     for read in (
-        exports.under_way,
+        lambda: under_way(exports),
         lambda: read_export(export_folder(exports.folder.parent, exports.folder.name)),
     ):
         with pytest.raises(LedgerDamagedError, match=r"00000001\.json") as caught:
             read()
         assert TOKEN not in str(caught.value)
         # Of a broken record the reader's error holds all, the URL as well.
-        assert not isinstance(caught.value.__context__, ValueError)
+        assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
 def test_an_entry_that_is_missing(exports):
@@ -170,121 +233,10 @@ def test_an_entry_that_is_missing(exports):
         exports.started(replace(EXPORT, number=number))
     exports.path("log/00000002.json").unlink()
     with pytest.raises(LedgerDamagedError, match="entry 2 of the log is missing"):
-        exports.under_way()
+        under_way(exports)
 
 
 def test_an_export_does_not_show_its_url():
     for shown in (repr(BEHIND_URL), str(BEHIND_URL), f"{[BEHIND_URL]}"):
         assert TOKEN not in shown
         assert "files.example" not in shown
-
-
-class Bucket:
-    """What Braze writes to, and one export's files in it."""
-
-    def __init__(self, root):
-        self.root = root
-
-    def put(self, name, content=b"zip", *, prefix=EXPORT.object_prefix, day=DAY, segment=EXPORT.segment_id):
-        path = self.root / "segment-export" / segment / day / prefix / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-
-    def names(self):
-        return [path.name for path in bucket_files(EXPORT, self.root)]
-
-
-@pytest.fixture
-def bucket(folder):
-    return Bucket(folder / "bucket")
-
-
-@pytest.fixture
-def look(bucket):
-    check = ReadyCheck(EXPORT, bucket.root)
-    return lambda: check.is_ready(None)
-
-
-def test_nothing_is_there_however_often_it_is_looked(look, bucket):
-    assert [look() for _ in range(5)] == [False] * 5
-    assert not ReadyCheck(EXPORT, bucket.root).is_anything_there(None)
-    (bucket.root / "segment-export" / EXPORT.segment_id / DAY / EXPORT.object_prefix).mkdir(parents=True)
-    assert [look() for _ in range(5)] == [False] * 5
-
-
-def test_three_looks_that_find_the_same_are_enough(look, bucket):
-    bucket.put("a.zip")
-    assert ReadyCheck(EXPORT, bucket.root).is_anything_there(None)
-    assert [look() for _ in range(4)] == [False, False, True, True]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda bucket: bucket.put("b.zip"),
-        lambda bucket: bucket.put("a.zip", b"a longer zip"),
-        lambda bucket: bucket.put("a.zip", day="2026-11-25"),
-    ],
-    ids=["a new file", "a file grows", "a new day"],
-)
-def test_what_changes_starts_anew(look, bucket, change):
-    bucket.put("a.zip")
-    assert [look(), look()] == [False, False]
-    change(bucket)
-    assert [look() for _ in range(3)] == [False, False, True]
-
-
-def test_what_is_hidden_or_of_others_is_not_looked_at(look, bucket):
-    bucket.put("a.zip")
-    look()
-    for number, other in enumerate(
-        (
-            {"name": ".a.zip.part"},
-            {"name": "_SUCCESS"},
-            {"name": "b.zip", "prefix": f"{EXPORT.object_prefix}-2"},
-            {"name": "b.zip", "prefix": "prefix"},
-            {"name": "b.zip", "segment": "segment-two"},
-            {"name": "b.zip", "day": "_temporary"},
-        )
-    ):
-        bucket.put(**other)
-        assert look() == (number >= 1)
-    assert bucket.names() == ["a.zip"]
-
-
-def test_the_day_is_that_of_the_end(bucket):
-    for day in ("2026-11-22", "2026-11-23", "2026-11-24", "2026-11-25", "2027-01-01"):
-        bucket.put(f"{day}.zip", day=day)
-    # The day before may be today in another time zone; what is older is of another export.
-    assert bucket.names() == ["2026-11-23.zip", "2026-11-24.zip", "2026-11-25.zip", "2027-01-01.zip"]
-
-
-def test_files_beside_the_days_are_nothing(bucket):
-    bucket.put("a.zip")
-    stray = bucket.root / "segment-export" / EXPORT.segment_id / "zzz.txt"
-    stray.write_bytes(b"stray")
-    assert bucket.names() == ["a.zip"]
-
-
-def test_a_segment_that_was_never_exported(folder):
-    assert bucket_files(EXPORT, folder / "no-such-bucket") == []
-
-
-def test_braze_writes_to_a_bucket_that_nobody_named():
-    with pytest.raises(ConfigurationError, match="bucket="):
-        ReadyCheck(EXPORT, None)
-
-
-def test_behind_a_url_there_is_all_or_nothing(braze, reads):
-    braze.add_segments([{"id": EXPORT.segment_id, "name": "One"}])
-    braze.settings(export_delay=60)
-    started = reads.start_export(EXPORT.segment_id, ["external_id"])
-    check = ReadyCheck(replace(EXPORT, url=started.url), None)
-    assert not check.is_ready(reads)
-    assert not check.is_anything_there(reads)
-
-
-def test_a_url_is_looked_at_soon_and_a_bucket_at_the_pace_that_was_asked_for():
-    assert list(islice(ReadyCheck(BEHIND_URL, None).waits(10), 6)) == [1, 2, 4, 8, 10, 10]
-    assert list(islice(ReadyCheck(BEHIND_URL, None).waits(0.5), 3)) == [0.5, 0.5, 0.5]
-    assert list(islice(ReadyCheck(EXPORT, "bucket").waits(60), 3)) == [60, 60, 60]

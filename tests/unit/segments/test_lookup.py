@@ -77,6 +77,18 @@ def test_a_profile_that_cannot_be_understood_is_no_answer(braze, reads, profile)
     "profile",
     [{}, {"external_id": None, "user_aliases": None, "custom_attributes": None}, {"external_id": 7}],
 )
-def test_a_profile_without_what_was_asked_for_is_of_nobody(braze, reads, profile):
+def test_a_profile_of_somebody_else_is_no_answer(braze, reads, profile):
     answer_with(braze, profile)
-    assert look_up(reads, [PERSON], attributes=True) == {}
+    with pytest.raises(UnclearAnswerError, match="not asked for"):
+        look_up(reads, [PERSON], attributes=True)
+
+
+def test_silence_does_not_mean_that_nobody_is_there(braze, reads):
+    answer_with(braze)
+    with pytest.raises(UnclearAnswerError, match="says nothing of 1 of 2 people"):
+        look_up(reads, [PERSON, alias("person-alias-1")])
+
+
+def test_an_external_id_may_be_a_number(braze, reads):
+    answer_with(braze, {"external_id": 7})
+    assert list(look_up(reads, [external("7")])) == [external("7")]

@@ -15,10 +15,16 @@ from airflow_provider_heapbraze.membership.identity import HeapIdentity
 from airflow_provider_heapbraze.membership.matching import match
 from airflow_provider_heapbraze.membership.tables import workspace
 from airflow_provider_heapbraze.sandbox import connections
+from airflow_provider_heapbraze.segments.arrival import ReadyCheck
 from airflow_provider_heapbraze.segments.comparison import compare
-from airflow_provider_heapbraze.segments.existence import check_existence, draw
+from airflow_provider_heapbraze.segments.existence import (
+    check_attribute_values,
+    check_existence,
+    draw,
+    draw_leavers,
+)
 from airflow_provider_heapbraze.segments.exported import ExportedMembers, export_archives, load_exported
-from airflow_provider_heapbraze.segments.exports import ReadyCheck, RunExports
+from airflow_provider_heapbraze.segments.exports import RunExports
 from airflow_provider_heapbraze.segments.verification import Tolerance, failed, write_verification
 from tests.unit.segments.holding import (
     BASE_URL,
@@ -29,6 +35,7 @@ from tests.unit.segments.holding import (
     external,
     findings,
     holding,
+    planned,
     zipped,
 )
 
@@ -117,9 +124,13 @@ def test_a_comparison(reads, people, archive, seen, tmp_path):
 def test_a_sample(reads, people, seen, tmp_path):
     ledger, commit = holding(tmp_path / "ledger", HELD)
     sample = draw(ledger, commit, 2)
+    planned(tmp_path, ledger, [], [external(BY_HAND)])
+    leavers = draw_leavers(ledger, commit, 2)
     seen.note(sample)
-    for attribute in (None, ATTRIBUTE):
-        result = check_existence(sample, reads, attribute)
+    for result in (
+        check_existence(sample, reads),
+        check_attribute_values(sample, leavers, reads, ATTRIBUTE),
+    ):
         seen.note(result)
         seen.note(write_verification(ledger, commit, result))
 
@@ -143,7 +154,7 @@ def test_profiles_that_cannot_be_read(braze, reads, people, archive, seen, tmp_p
     with seen.errors():
         compare(ledger, commit, archives_of(archive), reads)
     with seen.errors():
-        check_existence(draw(ledger, commit, 9), reads, ATTRIBUTE)
+        check_attribute_values(draw(ledger, commit, 9), [], reads, ATTRIBUTE)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +174,7 @@ def test_an_export_that_cannot_be_read(reads, seen, tmp_path, line):
     label = "crm" if "aliases" in line else None
     with seen.errors(), exports.reading(EXPORT):
         match(ExportedMembers(archives_of(file), label), HeapIdentity(label), None, tmp_path / "ledger")
-    assert exports.under_way() is None
+    assert exports.under_way(EXPORT.fields, EXPORT.started_at) is None
     ledger, commit = holding(tmp_path / "ledger", HELD)
     with seen.errors():
         compare(ledger, commit, archives_of(file), reads)
@@ -229,4 +240,4 @@ def test_a_place_that_is_lost_and_a_log_that_is_damaged(behind_url, seen, tmp_pa
     for damaged in (record.read_text()[:-9], record.read_text().replace('"until"', '"untill"')):
         record.write_text(damaged)
         with seen.errors():
-            ours.under_way()
+            ours.under_way(EXPORT.fields, EXPORT.started_at)

@@ -14,14 +14,29 @@ from airflow_provider_heapbraze.clients.braze_reads import SizeOfDay
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, UnclearAnswerError
 from airflow_provider_heapbraze.segments.sizes import SizeHistory, share_limit
 
+FIRST_DAY = date(2026, 11, 1)
 
-def history(*sizes):
-    return SizeHistory.of([SizeOfDay(date(2026, 11, 1) + timedelta(n), size) for n, size in enumerate(sizes)])
+
+def history(*sizes, days_ago=0):
+    days = [SizeOfDay(FIRST_DAY + timedelta(n), size) for n, size in enumerate(sizes)]
+    return SizeHistory.of(days, FIRST_DAY + timedelta(len(sizes) - 1 + days_ago))
 
 
 def test_no_day_is_no_history():
-    with pytest.raises(UnclearAnswerError, match="no size of this segment yet"):
+    with pytest.raises(UnclearAnswerError, match="no sizes of this segment: none yet"):
         history()
+
+
+@pytest.mark.parametrize("days_ago", [-1, 0, 1, 2])
+def test_today_is_not_the_same_day_everywhere(days_ago):
+    assert history(5, 6, days_ago=days_ago).size == 6
+
+
+@pytest.mark.parametrize("days_ago", [3, 400])
+def test_a_series_that_ended_says_nothing_of_today(days_ago):
+    """Where tracking is turned off, Braze goes on giving what it had."""
+    with pytest.raises(UnclearAnswerError, match=r"none since 2026-11-02\. Nothing was recorded"):
+        history(5, 6, days_ago=days_ago)
 
 
 def test_the_first_day_has_nothing_to_be_compared_with():

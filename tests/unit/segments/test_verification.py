@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_heapbraze.clients.errors import ConfigurationError
-from airflow_provider_heapbraze.membership.errors import StalePlanError
+from airflow_provider_heapbraze.clients.errors import ConfigurationError, TransientError
 from airflow_provider_heapbraze.segments.verification import (
+    NotYetError,
     Tolerance,
     check_still_last,
     describe,
@@ -21,9 +21,17 @@ from airflow_provider_heapbraze.segments.verification import (
     share,
     write_verification,
 )
-from tests.unit.segments.holding import COMMIT, ledger_in
+from tests.unit.segments.holding import COMMIT, ledger_in, planned
 
-NOTHING = {"check": "segment", "not_checkable": 0, "missing": 0, "surplus": 0, "unknown": 0, "aside": None}
+NOTHING = {
+    "check": "segment",
+    "not_checkable": 0,
+    "missing": 0,
+    "surplus": 0,
+    "unknown": 0,
+    "not_looked_up": 0,
+    "aside": None,
+}
 EXISTENCE = {"check": "existence", "not_checkable": 0, "unknown": 0, "claim": "0 of 1: that is everybody."}
 
 
@@ -35,9 +43,8 @@ def complains(found, wrong=0.0, unknown=0.5):
     return Tolerance(wrong, unknown).complaints(found)
 
 
-def test_nobody_was_checked():
+def test_nobody_is_held():
     assert complains(segment(0), unknown=0.0) == []
-    assert complains(segment(9, not_checkable=9), unknown=0.0) == []
     assert complains({**EXISTENCE, "sample": 0}, unknown=0.0) == []
     (said,) = complains(segment(0, surplus=1))
     assert said.startswith("0 are missing and 1 are surplus, of 0 who were checked")
@@ -54,11 +61,45 @@ def test_what_is_just_at_the_limit_passes(percent, checked_hundreds, kind):
 
 
 def test_missing_and_surplus_count_together_and_device_ids_do_not():
-    found = segment(110, not_checkable=10, missing=3, surplus=2, unknown=50)
+    found = segment(110, not_checkable=10, missing=3, surplus=12, unknown=50)
     assert complains(found, 0.05, 0.5) == []
     (said,) = complains(found, 0.049, 0.5)
     assert said == "3 are missing and 2 are surplus, of 100 who were checked (tolerance: a share of 0.049)"
     assert len(complains(found, 0.0, 0.1)) == 2
+
+
+@pytest.mark.parametrize(
+    "found", [segment(9, not_checkable=9), {**EXISTENCE, "sample": 0, "not_checkable": 9}]
+)
+def test_where_nobody_can_be_checked_nothing_is_verified(found):
+    (said,) = complains(found, 1.0, 1.0)
+    assert said.startswith("nobody could be checked: all are held by a device id")
+    assert Tolerance(0.0, 0.0).about_wrong(found) == [], "no later look can help"
+
+
+def test_whoever_was_a_device_may_be_somebody_by_now():
+    assert complains(segment(110, not_checkable=10, surplus=10)) == []
+    (said,) = complains(segment(110, not_checkable=10, surplus=12))
+    assert said.startswith("0 are missing and 2 are surplus, of 100 who were checked")
+
+
+def test_whoever_left_and_has_the_attribute_still_was_asked_for_by_name():
+    """No device that is held is an excuse for them."""
+    found = {**EXISTENCE, "sample": 20, "not_checkable": 1000, "missing": 0, "leavers": 5, "surplus": 5}
+    (said,) = complains(found)
+    assert said.startswith("0 are missing and 5 are surplus, of 20 who were checked")
+
+
+def test_those_who_were_not_looked_up_count_as_those_who_were():
+    """Else a cohort that Braze does not know at all would pass, if only it is large enough."""
+    strangers = segment(10_000_000, unknown=25_000, not_looked_up=9_975_000)
+    (said,) = complains(strangers)
+    assert said.startswith("about 10,000,000 of 10,000,000 who were checked do not exist in Braze")
+    lost = segment(10_000_000, missing=10_000, unknown=15_000, not_looked_up=4_975_000)
+    (said,) = complains(lost, wrong=0.1)
+    assert said.startswith("about 2,000,000 are missing and 0 are surplus, of 10,000,000 who were checked")
+    assert complains(lost, wrong=0.2) == []
+    assert complains(segment(10_000_000, unknown=25_000, not_looked_up=4_975_000)) == []
 
 
 def test_existence_counts_the_sample():
@@ -94,8 +135,17 @@ def test_what_is_verified_is_the_last_import(tmp_path):
     assert last_commit(ledger) == commit
     check_still_last(ledger, commit)
     ledger.append(replace(commit, number=2, run_id="run-2"))
-    with pytest.raises(StalePlanError, match="while run run-1 was verified"):
+    with pytest.raises(NotYetError, match="while run run-1 was verified"):
         check_still_last(ledger, commit)
+
+
+def test_an_import_that_has_not_ended_may_end(tmp_path):
+    ledger = ledger_in(tmp_path / "ledger")
+    planned(tmp_path, ledger, [], [])
+    ledger.append(replace(ledger.read_draft(COMMIT.plan_id), number=1))
+    with pytest.raises(NotYetError, match=r"run run-1 into .* has not ended: there is nothing to verify yet"):
+        last_commit(ledger)
+    assert issubclass(NotYetError, TransientError)
 
 
 def test_a_result_is_written_down_each_time(tmp_path):
@@ -117,6 +167,21 @@ def test_what_is_said():
         "held by a device id, which Braze does not show."
     )
     assert describe({**EXISTENCE, "claim": "0 of 9."}) == "Existence: 0 of 9."
+
+
+@pytest.mark.parametrize(
+    ("at_most", "claim"),
+    [
+        (0.000119, "with 95 % confidence fewer than 0.012 % of all who are not in it are missing."),
+        (1.0, "all of them may be missing."),
+    ],
+)
+def test_what_is_said_of_those_who_were_not_looked_up(at_most, claim):
+    found = segment(90_000, in_segment=0, unknown=25_000, not_looked_up=65_000, missing_at_most=at_most)
+    assert describe(found) == (
+        "The segment has 0 people, the ledger 90,000: 0 missing, 0 surplus, 25,000 unknown to Braze. 65,000 "
+        f"more are not in it and were not looked up: {claim}"
+    )
 
 
 def test_an_error_leads_to_those_who_differ(tmp_path):
