@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
+from airflow_provider_heapbraze.membership.arguments import limit, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,17 +58,17 @@ class Guards:
                 yield Breach("allow_empty", change.held, 0, "people would be removed: the segment is empty")
         else:
             yield from self._removal_breaches(change)
-        share = _number("max_added_share", self.max_added_share)
-        if share is not None and change.held and change.adds > share * change.held:
+        most = limit(self.max_added_share, "Guards: max_added_share")
+        if most is not None and change.held and change.adds > most * change.held:
             added = _ceil(change.adds / change.held)
-            yield Breach("max_added_share", added, share, "of the people held would be added")
+            yield Breach("max_added_share", added, most, "of the people held would be added")
 
     def _removal_breaches(self, change: ChangeCounts) -> Iterator[Breach]:
-        share = _share("max_removed_share", self.max_removed_share)
-        if share is not None and change.removes > share * change.held:
+        most = _share("max_removed_share", self.max_removed_share)
+        if most is not None and change.removes > most * change.held:
             removed = _ceil(change.removes / change.held)
-            yield Breach("max_removed_share", removed, share, "of the people held would be removed")
-        count = _number("max_removed", self.max_removed)
+            yield Breach("max_removed_share", removed, most, "of the people held would be removed")
+        count = limit(self.max_removed, "Guards: max_removed")
         if count is not None and change.removes > count:
             yield Breach("max_removed", change.removes, int(count), "people would be removed")
 
@@ -120,19 +121,6 @@ class Breach:
         )
 
 
-def _number(name: str, value: Any) -> float | None:
-    """Take a limit as it may come from a rendered template."""
-    if value is None or value in ("", "None"):
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if not number >= 0:
-        raise ConfigurationError(f"Guards: {name} must be a number of at least 0. Nothing was sent.")
-    return number
-
-
 def _flag(name: str, value: Any) -> bool:
     if isinstance(value, bool):
         return value
@@ -143,16 +131,10 @@ def _flag(name: str, value: Any) -> bool:
 
 
 def _share(name: str, value: Any) -> float | None:
-    share = _number(name, value)
-    if share is not None and share > 1:
-        raise ConfigurationError(f"Guards: {name} is a share, from 0 to 1. Nothing was sent.")
-    return share
+    given = limit(value, f"Guards: {name}")
+    return None if given is None else share(given, f"Guards: {name}")
 
 
 def _ceil(share: float) -> float:
     """Round up, so that the value, taken for the limit, lets the plan pass."""
     return math.ceil(share * 10_000) / 10_000
-
-
-def _floor(share: float) -> float:
-    return math.floor(share * 10_000) / 10_000

@@ -6,9 +6,9 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import conf
+from airflow.providers.common.compat.sdk import AirflowFailException, conf
 
-from airflow_provider_heapbraze.clients.errors import ConfigurationError, ExportRunningError, PermanentError
+from airflow_provider_heapbraze.clients.errors import ConfigurationError, ExportRunningError
 from airflow_provider_heapbraze.hooks.braze import BrazeHook
 from airflow_provider_heapbraze.locations import ledger_root, ledger_uri, path_of
 from airflow_provider_heapbraze.operators._airflow import HeapBrazeOperator, airflow_errors, seconds, text
@@ -64,15 +64,12 @@ class SegmentExportOperator(HeapBrazeOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Do the work, and return what came of it."""
-        with airflow_errors():
-            until = time.time() + seconds(self.timeout, "timeout")
-        return self._go_on(context, {"until": until}, ready=False)
+        return self._go_on(context, {}, ready=False)
 
     def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on after a wait in the triggerer."""
-        with airflow_errors():
-            if event.get("problem"):
-                raise PermanentError(event["problem"])
+        if event.get("problem"):
+            raise AirflowFailException(event["problem"])
         return self._go_on(context, event["state"], ready=event["ready"])
 
     def look(self, context: Context, state: dict[str, Any], *, ready: bool) -> dict[str, Any] | None:
@@ -85,8 +82,9 @@ class SegmentExportOperator(HeapBrazeOperator):
 
     def _go_on(self, context: Context, state: dict[str, Any], *, ready: bool) -> dict[str, Any]:
         with airflow_errors():
-            for name in ("timeout", "poll_interval"):
-                setattr(self, name, seconds(getattr(self, name), name))
+            self.timeout = seconds(self.timeout, "timeout")
+            self.poll_interval = seconds(self.poll_interval, "poll_interval")
+            state.setdefault("until", time.time() + self.timeout)
             while (result := self.look(context, state, ready=ready)) is None:
                 ready = False
                 self._pause(state)

@@ -13,6 +13,7 @@ from airflow_provider_heapbraze.hooks.braze import BrazeHook
 from airflow_provider_heapbraze.hooks.heap import HeapHook
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, LedgerFolder
 from airflow_provider_heapbraze.locations import ledger_root
+from airflow_provider_heapbraze.membership.arguments import limit
 from airflow_provider_heapbraze.membership.entries import Plan, Target
 from airflow_provider_heapbraze.membership.errors import GuardBreachedError
 from airflow_provider_heapbraze.membership.guards import Guards
@@ -38,7 +39,7 @@ from airflow_provider_heapbraze.operators._results import asset_of, import_resul
 from airflow_provider_heapbraze.segments.exported import EXPORT_FIELDS, ExportedMembers, export_archives
 from airflow_provider_heapbraze.segments.exports import segment_folder
 from airflow_provider_heapbraze.segments.names import PropertySource, usual_property
-from airflow_provider_heapbraze.segments.sizes import SizeHistory, SuddenChangeError, share_limit
+from airflow_provider_heapbraze.segments.sizes import SizeHistory, SuddenChangeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -240,8 +241,8 @@ class BrazeSegmentSizeOperator(HeapBrazeOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Ask for the sizes, and return them."""
         with airflow_errors(), BrazeHook(self.braze_conn_id).get_conn() as client:
-            drop = share_limit(self.max_drop_share, "max_drop_share")
-            rise = share_limit(self.max_rise_share, "max_rise_share")
+            drop = limit(self.max_drop_share, "max_drop_share")
+            rise = limit(self.max_rise_share, "max_rise_share")
             segment_id = chosen_segment(client, self.segment_id, self.segment_name)
             days = client.reads.sizes(segment_id, whole_number(self.days, "days", least=2))
             history = SizeHistory.of(days, datetime.now(UTC).date())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze.hooks.braze import BrazeHook
 from airflow_provider_heapbraze.locations import ledger_root
+from airflow_provider_heapbraze.membership.arguments import share
 from airflow_provider_heapbraze.membership.ledger import TargetLedger
 from airflow_provider_heapbraze.operators._airflow import required, run_id, seconds, whole_number
 from airflow_provider_heapbraze.operators._exports import SegmentExportOperator
@@ -26,7 +27,6 @@ from airflow_provider_heapbraze.segments.verification import (
     check_still_last,
     failed,
     last_commit,
-    share,
     write_verification,
 )
 

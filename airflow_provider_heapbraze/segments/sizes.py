@@ -8,7 +8,7 @@ from datetime import timedelta
 from statistics import median
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow_provider_heapbraze.clients.errors import ConfigurationError, PermanentError, UnclearAnswerError
+from airflow_provider_heapbraze.clients.errors import PermanentError, UnclearAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -90,19 +90,3 @@ class SizeHistory:
         # No share of nobody is anybody, and only a limit that is none allows a rise from there.
         if rise is not None and math.isfinite(rise) and self.usual == 0 and self.size:
             yield f"{self.size:,} people, and usually nobody (max_rise_share={rise:g})"
-
-
-def share_limit(value: Any, name: str) -> float | None:
-    """Return a limit that is a share of the usual size, also where a template made it; None for no limit.
-
-    :raises ConfigurationError: it is no number of at least 0.
-    """
-    if value is None or str(value).strip() in {"", "None"}:
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if not number >= 0:
-        raise ConfigurationError(f"{name} must be a number of at least 0. Nothing was sent.")
-    return number

@@ -97,20 +97,6 @@ def _count(found: dict[str, Any], number: float) -> str:
     return f"{'about ' if found.get('not_looked_up') else ''}{number:,.0f}"
 
 
-def share(value: Any, name: str) -> float:
-    """Return an argument that is a share, also where a template made it.
-
-    :raises ConfigurationError: it is not a number from 0 to 1.
-    """
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = -1.0
-    if not 0 <= number <= 1:
-        raise ConfigurationError(f"{name} must be a share, from 0 to 1. Nothing was sent.")
-    return number
-
-
 def last_commit(ledger: TargetLedger) -> Commit:
     """Return the import that is to be verified: the last one.
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_heapbraze.clients.braze_reads import SizeOfDay
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, UnclearAnswerError
-from airflow_provider_heapbraze.segments.sizes import SizeHistory, share_limit
+from airflow_provider_heapbraze.membership.arguments import limit
+from airflow_provider_heapbraze.segments.sizes import SizeHistory
 
 FIRST_DAY = date(2026, 11, 1)
 
@@ -89,7 +90,7 @@ def test_any_history_is_json_and_at_most_one_complaint(sizes, rise, drop):
 
 
 @pytest.mark.parametrize(
-    ("value", "limit"),
+    ("value", "most"),
     [
         (None, None),
         ("", None),
@@ -102,8 +103,8 @@ def test_any_history_is_json_and_at_most_one_complaint(sizes, rise, drop):
         ("inf", math.inf),
     ],
 )
-def test_a_limit_may_come_from_a_template(value, limit):
-    assert share_limit(value, "max_drop_share") == limit
+def test_a_limit_may_come_from_a_template(value, most):
+    assert limit(value, "max_drop_share") == most
 
 
 @pytest.mark.parametrize(
@@ -111,4 +112,4 @@ def test_a_limit_may_come_from_a_template(value, limit):
 )
 def test_a_limit_that_is_none(value):
     with pytest.raises(ConfigurationError, match=r"max_drop_share must be a number of at least 0\. Nothing"):
-        share_limit(value, "max_drop_share")
+        limit(value, "max_drop_share")

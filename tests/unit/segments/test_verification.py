@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, TransientError
+from airflow_provider_heapbraze.membership.arguments import share
 from airflow_provider_heapbraze.segments.verification import (
     NotYetError,
     Tolerance,
@@ -18,7 +19,6 @@ from airflow_provider_heapbraze.segments.verification import (
     describe,
     failed,
     last_commit,
-    share,
     write_verification,
 )
 from tests.unit.segments.holding import COMMIT, ledger_in, planned
