@@ -289,6 +289,8 @@ def test_an_error_surfaces_and_later_answers_are_still_returned(server, one_by_o
     one_by_one.send(one_by_one.events(2, 5))
     with pytest.raises(error):
         one_by_one.sender.collect(10)
+    while len(server.recorded[-1].body["events"]) != 3:
+        time.sleep(0.01)  # what is not under way yet would not be sent any more
     hold.set()
     one_by_one.sender.close()
     assert rows(one_by_one.sender.arrived()) == [2, 3, 4]
