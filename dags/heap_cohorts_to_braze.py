@@ -3,7 +3,8 @@
 Copy this file and the YAML beside it. It needs the connection ``braze_default``, and a pool ``braze`` of one
 slot (``airflow pools set braze 1 "Braze imports"``): each import paces itself at the whole of Braze's limit.
 The task ``verify`` needs a REST API key with ``users.export.ids`` and, for cohorts with a ``segment_id``,
-``users.export.segment``; without one leave it out, and give the outlet to ``import``.
+``users.export.segment``; without one leave it out, and give the outlet to ``import``. The members' files have
+the columns ``identity``, ``email``, ``device_id`` and ``is_identified``; or mend the mapping below.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from airflow_provider_heapbraze.operators.match import HeapUserMatchOperator
 from airflow_provider_heapbraze.operators.verify import BrazeCohortVerifyOperator
 
 COHORTS_FILE = Path(os.environ.get("HEAP_COHORTS_FILE", Path(__file__).with_name("heap_cohorts.yaml")))
+# Where Braze leaves exports of segments, if it writes them to a bucket of your own.
+BUCKET = os.environ.get("BRAZE_EXPORT_BUCKET")
 COHORTS = [{"segment_id": None, **cohort} for cohort in yaml.safe_load(COHORTS_FILE.read_text())]
 
 
@@ -72,6 +75,7 @@ def heap_cohorts_to_braze() -> None:
             task_id="verify",
             cohort_id=cohort_id,
             segment_id=segment_id,
+            bucket=BUCKET,
             deferrable=True,
             pool="braze",
             map_index_template="{{ task.cohort_id }}",

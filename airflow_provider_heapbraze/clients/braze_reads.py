@@ -11,7 +11,7 @@ from datetime import date, datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_heapbraze.clients.answers import Endpoint, refuses, says
+from airflow_provider_heapbraze.clients.answers import Endpoint, says
 from airflow_provider_heapbraze.clients.braze_answers import REST_RULES
 from airflow_provider_heapbraze.clients.clock import SYSTEM_CLOCK
 from airflow_provider_heapbraze.clients.download import SignedFiles
@@ -175,13 +175,16 @@ def _export_refused(endpoint: Endpoint, answer: Answer) -> HeapBrazeError:
 
 _NO_SEGMENT = says(
     ConfigurationError,
-    "{endpoint} answered {status}: this workspace has no segment with that id. Braze shows it as Segment API "
-    "Identifier on the segment's page and under Settings > APIs and Identifiers.",
+    "{endpoint} answered {status}: this workspace has no segment with that id. Look at segment_id in the "
+    "DAG: Braze shows it as Segment API Identifier on the segment's page and under Settings > APIs and "
+    "Identifiers.",
 )
 _DETAILS_RULES: Rules = {**_readable(_segment_name), 400: _NO_SEGMENT, 404: _NO_SEGMENT}
+_SIZES_RULES: Rules = {**_readable(_sizes), 400: _NO_SEGMENT, 404: _NO_SEGMENT}
 _EXPORT_RULES: Rules = {
     **REST_RULES,
-    400: refuses("{endpoint} answered 400: it refuses the segment's id or the fields to export."),
+    400: _NO_SEGMENT,
+    404: _NO_SEGMENT,
     429: _export_refused,
 }
 
@@ -209,7 +212,7 @@ class BrazeReads:
         self._files = SignedFiles(transport, "Braze export file", clock=clock)
         self._list = Endpoint("Braze segment list", pool, _readable(_segments), "segments.list")
         self._details = Endpoint("Braze segment details", pool, _DETAILS_RULES, "segments.details")
-        self._series = Endpoint("Braze segment sizes", pool, _readable(_sizes), "segments.data_series")
+        self._series = Endpoint("Braze segment sizes", pool, _SIZES_RULES, "segments.data_series")
         self._export = Endpoint("Braze segment export", pool, _EXPORT_RULES, "users.export.segment")
         self._profiles = Endpoint("Braze profiles", ids, _readable(_profiles), "users.export.ids")
 

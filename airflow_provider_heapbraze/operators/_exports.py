@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # A trigger ends by itself; where it does not, for example in a triggerer that is down, Airflow ends it.
 LATE_SECONDS = 600
+LONGEST_PAUSE = 300.0
 
 
 class SegmentExportOperator(HeapBrazeOperator):
@@ -91,13 +92,16 @@ class SegmentExportOperator(HeapBrazeOperator):
         return result
 
     def _pause(self, state: dict[str, Any]) -> None:
+        """Wait before it is looked again, longer each time: a look may cost an export."""
+        wait = min(self.poll_interval * 2 ** state.get("pauses", 0), LONGEST_PAUSE)
+        state["pauses"] = state.get("pauses", 0) + 1
         if self.deferrable:
             self.defer(
-                trigger=PauseTrigger(until=time.time() + self.poll_interval, state=state),
+                trigger=PauseTrigger(until=time.time() + wait, state=state),
                 method_name="resume",
-                timeout=timedelta(seconds=self.poll_interval + LATE_SECONDS),
+                timeout=timedelta(seconds=wait + LATE_SECONDS),
             )
-        time.sleep(self.poll_interval)
+        time.sleep(wait)
 
     def _segment(self, client: BrazeClient, state: dict[str, Any]) -> str:
         """Return the segment's id; found once, it stays."""
@@ -156,7 +160,10 @@ class SegmentExportOperator(HeapBrazeOperator):
                     f"Another export of segment {segment_id} has been running for {self.timeout:,.0f} s, and "
                     "Braze makes one at a time. Nothing was sent. Clear the task to try again."
                 ) from None
-            self.log.info("Braze is making another export of this segment; this one has to wait for it.")
+            self.log.info(
+                "Braze is making an export of this segment already, for another run or task, and makes one "
+                "at a time: this one has to wait."
+            )
             return None
         now = time.time()
         state["until"] = now + self.timeout
@@ -184,15 +191,22 @@ class SegmentExportOperator(HeapBrazeOperator):
                     return
             if time.time() >= state["until"]:
                 raise ExportLateError(
-                    f"The export of segment {export.segment_id} is not there after {self.timeout:,.0f} s. "
-                    "Braze tells of a failed one by e-mail only; an empty segment may leave no file in a "
-                    "bucket. Nothing was sent. Clear the task: it takes the export if it has come, or makes "
-                    "a new one."
+                    f"The export of segment {export.segment_id} is not there after {self.timeout:,.0f} "
+                    f"s{self._where(export)}. Braze tells of a failed one by e-mail only. Nothing was sent. "
+                    "Clear the task: it takes the export if it has come, waits for it if Braze is at it, "
+                    "else makes a new one."
                 )
             if self.deferrable:
                 state["awaited"] = export.object_prefix
                 self._defer_until_ready(exports, state)
             time.sleep(wait)
+
+    def _where(self, export: Export) -> str:
+        """Say where an export was looked for; a URL is nobody's business."""
+        if export.url is not None:
+            return ""
+        place = f"{text(self.bucket)}/segment-export/{export.segment_id}/<day>/{export.object_prefix}/"
+        return f" in {place} (an empty segment may leave no file there)"
 
     def _defer_until_ready(self, exports: RunExports, state: dict[str, Any]) -> None:
         until = state["until"]

@@ -27,7 +27,6 @@ from airflow_provider_heapbraze.operators._airflow import (
     AirflowAccess,
     HeapBrazeOperator,
     airflow_errors,
-    as_of,
     choice,
     flag,
     run_id,
@@ -118,13 +117,15 @@ class BrazeSegmentToHeapOperator(SegmentExportOperator):
             ledger = self._ledger(heap, name)
             source = PropertySource(segment_id, text(self.alias_label) or None)
             source.check(ledger)
-            members = self._open_match(ledger, context) or self._match(braze, context, state, ready=ready)
-            if members is None:
+            request = self._open_request(ledger, context) or self._new_request(
+                braze, context, state, ready=ready
+            )
+            if request is None:
                 return None
             source.claim(ledger)
             self._sync = Sync(ledger, sender, heap.statistics)
             try:
-                report = self._sync.run(self._request(context, members), self.guards)
+                report = self._sync.run(request, self.guards)
             except GuardBreachedError as error:
                 if skip:
                     raise AirflowSkipException(str(error)) from error
@@ -150,8 +151,8 @@ class BrazeSegmentToHeapOperator(SegmentExportOperator):
         target = Target("property", {"heap": heap.environment, "property": name})
         return TargetLedger(ledger_root(self.ledger), target)
 
-    def _open_match(self, ledger: TargetLedger, context: Context) -> MatchResult | None:
-        """Return the members whom this run has begun to send; another export would have others."""
+    def _open_request(self, ledger: TargetLedger, context: Context) -> Request | None:
+        """Return what this run has begun to send; another export would have other members."""
         last = ledger.last()
         if not isinstance(last, Plan) or last.run_id != run_id(context):
             return None
@@ -161,11 +162,11 @@ class BrazeSegmentToHeapOperator(SegmentExportOperator):
             self.log.warning("The members whom this run began to send are not in the ledger any more.")
             return None
         self.log.info("This run has begun to send already: it goes on with the rest.")
-        return members
+        return self._request(context, members, last.as_of)
 
-    def _match(
+    def _new_request(
         self, braze: BrazeClient, context: Context, state: dict[str, Any], *, ready: bool
-    ) -> MatchResult | None:
+    ) -> Request | None:
         exports = self._exports(braze, state["segment_id"], run_id(context))
         label = text(self.alias_label) or None
         matcher = HeapIdentity(label)
@@ -175,9 +176,11 @@ class BrazeSegmentToHeapOperator(SegmentExportOperator):
             return None
         members = ExportedMembers(export_archives(export, braze.reads, self._bucket_path()), label)
         with exports.reading(export):
-            return match(members, matcher, AirflowAccess(), ledger_root(self.ledger))
+            matched = match(members, matcher, AirflowAccess(), ledger_root(self.ledger))
+        return self._request(context, matched, export.started)
 
-    def _request(self, context: Context, members: MatchResult) -> Request:
+    def _request(self, context: Context, members: MatchResult, as_of: str) -> Request:
+        """Ask for these members; what counts is when they were read, whichever run it was for."""
         return Request(
             run_id=run_id(context),
             match=members,
@@ -185,7 +188,7 @@ class BrazeSegmentToHeapOperator(SegmentExportOperator):
             kinds=PROPERTY_KINDS,
             name=None,
             force_full=flag(self.force_full, "force_full"),
-            as_of=as_of(context),
+            as_of=as_of,
         )
 
 
@@ -264,5 +267,11 @@ class BrazeSegmentSizeOperator(HeapBrazeOperator):
         name = f"sizes/{history.days[-1].day.isoformat()}-{uuid4().hex[:8]}.json"
         result = {"segment_id": segment_id, **history.as_dict(), "report_uri": record.uri(name)}
         record.write(name, {**result, "finished_at": now()})
-        self.log.info("Segment %s: %s people on %s.", segment_id, f"{history.size:,}", result["day"])
+        if history.usual is None:
+            self.log.warning(
+                "There are no earlier days to compare with: the size is recorded, and not judged."
+            )
+        usual = "unknown" if history.usual is None else f"{history.usual:,.0f}"
+        size = f"{history.size:,}"
+        self.log.info("Segment %s: %s people on %s, usually %s.", segment_id, size, result["day"], usual)
         return result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze.hooks.braze import BrazeHook
@@ -156,7 +155,7 @@ class BrazeCohortVerifyOperator(SegmentExportOperator):
         with exports.reading(export):
             return {
                 "segment_id": export.segment_id,
-                "exported_at": datetime.fromtimestamp(export.started_at, UTC).isoformat(timespec="seconds"),
+                "exported_at": export.started,
                 **compare(ledger, commit, archives, client.reads),
             }
 

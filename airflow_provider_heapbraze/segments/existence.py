@@ -84,7 +84,11 @@ def check_existence(sample: Sample, reads: BrazeReads) -> dict[str, Any]:
     :returns: counts, and in ``claim`` what they prove, as a sentence.
     :raises HeapBrazeError: as :meth:`BrazeReads.profiles`.
     """
-    return _existence(sample, look_up(reads, sample.identifiers))
+    found = _existence(sample, look_up(reads, sample.identifiers))
+    claim = (
+        f"{found['claim']} Whether they are in the cohort was not checked: only a segment on it shows that."
+    )
+    return {**found, "claim": claim}
 
 
 def check_attribute_values(

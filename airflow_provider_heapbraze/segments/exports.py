@@ -15,6 +15,7 @@ import json
 import re
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -62,6 +63,11 @@ class Export:
     url: str | None = field(repr=False)
     started_at: float
     until: float
+
+    @property
+    def started(self) -> str:
+        """Return when Braze was asked for it, ISO 8601, UTC."""
+        return datetime.fromtimestamp(self.started_at, UTC).isoformat(timespec="seconds")
 
 
 class RunExports(LedgerFolder):

@@ -42,7 +42,8 @@ def find_segment(reads: BrazeReads, name: str) -> str:
     close = get_close_matches(name, ids_by_name, n=3)
     hint = f" Do you mean {' or '.join(map(repr, close))}?" if close else ""
     raise ConfigurationError(
-        f"None of the {len(ids_by_name):,} segments in Braze is called {name!r}.{hint} Nothing was sent."
+        f"None of the {len(ids_by_name):,} segments in Braze is called {name!r}.{hint} Nothing was sent. "
+        "A name is taken exactly as it is; or give the segment's API identifier as segment_id."
     )
 
 

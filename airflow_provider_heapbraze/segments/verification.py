@@ -14,6 +14,8 @@ from airflow_provider_heapbraze.segments.bounds import as_claim
 from airflow_provider_heapbraze.segments.existence import CONFIDENCE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_provider_heapbraze.membership.ledger import TargetLedger
 
 log = logging.getLogger(__name__)
@@ -142,7 +144,7 @@ def write_verification(ledger: TargetLedger, commit: Commit, found: dict[str, An
         "report_uri": ledger.uri(name),
     }
     ledger.write_report(name, result)
-    log.info("%s", describe(result))
+    log.info("%s, run %s: %s", ledger.target.folder, commit.run_id, describe(result))
     return result
 
 
@@ -164,15 +166,33 @@ def describe(found: dict[str, Any]) -> str:
             claim = f"with {CONFIDENCE * 100:g} % confidence {claim}"
         said += f" {found['not_looked_up']:,} more are not in it and were not looked up: {claim} missing."
     if found["not_checkable"]:
-        said += f" {found['not_checkable']:,} are held by a device id, which Braze does not show."
+        said += (
+            f" {found['not_checkable']:,} of the ledger's are held by a device id, which Braze does not "
+            "show: they were not checked."
+        )
+    if found.get("aside"):
+        said += f" Who differs: {found['aside']}."
     return said
 
 
 def failed(ledger: TargetLedger, found: dict[str, Any], complaints: list[str]) -> VerificationFailedError:
     """Return the error for a result that is beyond the tolerance."""
     aside = f" Who they are: {found['aside']}." if found.get("aside") else ""
+    advice = " ".join(_advice(found))
     return VerificationFailedError(
         f"{ledger.target.folder} is not verified: {'; '.join(complaints)}.{aside} The import stays as it is. "
-        "For those who are missing run the import once with force_full=True, then clear this task; those who "
-        "are surplus were added in Braze by somebody else, or a removal was lost."
+        f"{advice}".rstrip()
     )
+
+
+def _advice(found: dict[str, Any]) -> Iterator[str]:
+    if found.get("missing"):
+        yield "Who is missing is sent again by an import with force_full=True, once, in a run of its own."
+    if found.get("surplus"):
+        segment = found.get("segment_id")
+        yield (
+            f"Look whether segment {segment} is built on this cohort, with no other filter."
+            if segment
+            else "Look who else writes the attribute."
+        )
+        yield "Else the surplus were added in Braze by somebody else, or a removal was lost."

@@ -7,7 +7,6 @@ import json
 import time
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import requests
@@ -476,20 +475,36 @@ def test_a_sudden_change_fails(refresh):
 
 
 def test_a_kill_is_heeded(refresh):
-    operator = refresh.operator()
-    night = context(task_id="refresh")
-    run_after = night["dag_run"].run_after
+    class Killing(Guards):
+        """Airflow's signal handler only calls on_kill(); here it comes while the plan is looked at."""
 
-    class Killed(SimpleNamespace):
-        """Airflow's signal handler only calls on_kill(); here it comes when the run is asked for its time."""
-
-        @property
-        def run_after(self):
+        def breaches(self, change):
             operator.on_kill()
-            return run_after
+            return super().breaches(change)
 
-    night["dag_run"] = Killed()
+    operator = refresh.operator(guards=Killing())
     refresh.members(PEOPLE[:5])
     with pytest.raises(AirflowException):
-        operator.execute(night)
+        operator.execute(context(task_id="refresh"))
     assert refresh.values() == {}
+    assert refresh.run()["size"] == 5
+
+
+def test_what_counts_is_when_the_members_were_read(refresh):
+    """Whichever run it was for: an older export does not undo a newer one, and a newer one follows."""
+    refresh.members(PEOPLE[:10])
+    refresh.sandbox.settings(export_delay=0.1)
+    left = deferred(refresh.operator(deferrable=True), context("night-2", task_id="refresh"))
+    event = event_of(left.trigger)
+    time.sleep(1.1)  # the ledger's times are whole seconds
+    refresh.members(PEOPLE[:12])
+    assert refresh.run("night-1")["size"] == 12
+    with pytest.raises(AirflowFailException, match="is of a later time"):
+        resumed(refresh.operator(deferrable=True), left, event, context("night-2", task_id="refresh"))
+    assert refresh.run("night-2")["size"] == 12, "a cleared task reads the segment anew"
+
+
+def test_a_size_without_a_past_is_not_judged(refresh, capsys):
+    refresh.members(PEOPLE[:5])
+    assert size_of(refresh)["usual"] is None
+    assert "not judged" in capsys.readouterr().out

@@ -25,7 +25,6 @@ from airflow_provider_heapbraze.clients.errors import (
     PermanentError,
     PermissionDeniedError,
     RateLimitedError,
-    RequestRejectedError,
     ServerError,
     UnclearAnswerError,
 )
@@ -276,7 +275,7 @@ def test_a_running_export_holds_nobody_else(server, reads, reply, success, clock
 
 def test_a_refused_export_is_told_at_once(server, reads, reply):
     server.default = reply(400, {"message": "no such segment"})
-    with pytest.raises(RequestRejectedError, match="the segment's id or the fields"):
+    with pytest.raises(ConfigurationError, match="no segment with that id"):
         reads.start_export(SEGMENT, ["external_id"])
     assert len(server.recorded) == 1
 

@@ -124,7 +124,8 @@ def test_who_exists_is_counted(reads, braze, tmp_path):
         "unknown_at_most": bound,
     }
     assert result["claim"] == (
-        "4 of 70 do not exist in Braze: fewer than 13 % of who can be checked, with 95 % confidence."
+        "4 of 70 do not exist in Braze: fewer than 13 % of who can be checked, with 95 % confidence. Whether "
+        "they are in the cohort was not checked: only a segment on it shows that."
     )
     assert 0.12 < bound < 0.13
 

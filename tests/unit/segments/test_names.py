@@ -46,7 +46,7 @@ def test_a_name_that_is_nearly_right(braze, reads):
     said = str(caught.value)
     assert "None of the 5 segments" in said
     assert "Do you mean 'Lapsed buyers' or " in said
-    assert said.count(" or ") == 2, "three at most"
+    assert said.partition("Nothing was sent")[0].count(" or ") == 2, "three at most"
     assert "Quite another" not in said
 
 

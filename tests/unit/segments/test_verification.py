@@ -163,8 +163,8 @@ def test_a_result_is_written_down_each_time(tmp_path):
 def test_what_is_said():
     found = segment(1200, in_segment=1100, missing=2, surplus=1, unknown=101, not_checkable=7)
     assert describe(found) == (
-        "The segment has 1,100 people, the ledger 1,200: 2 missing, 1 surplus, 101 unknown to Braze. 7 are "
-        "held by a device id, which Braze does not show."
+        "The segment has 1,100 people, the ledger 1,200: 2 missing, 1 surplus, 101 unknown to Braze. 7 of "
+        "the ledger's are held by a device id, which Braze does not show: they were not checked."
     )
     assert describe({**EXISTENCE, "claim": "0 of 9."}) == "Existence: 0 of 9."
 
