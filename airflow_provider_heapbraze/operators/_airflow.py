@@ -9,11 +9,16 @@ from copy import copy
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+)
 from airflow.sdk import BaseHook, BaseOperator
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError, PermanentError
 from airflow_provider_heapbraze.locations import path_of
+from airflow_provider_heapbraze.membership.errors import GuardBreachedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,6 +110,22 @@ def airflow_errors() -> Iterator[None]:
         raise AirflowFailException(str(error)) from error
     except HeapBrazeError as error:
         raise AirflowException(str(error)) from error
+
+
+@contextmanager
+def guarded(on_breach: Any) -> Iterator[None]:
+    """Skip the task where a guard stops the plan, if that is wanted.
+
+    :param on_breach: ``fail`` or ``skip``.
+    :raises ConfigurationError: it is neither.
+    """
+    skip = choice(on_breach, "on_breach", ("fail", "skip")) == "skip"
+    try:
+        yield
+    except GuardBreachedError as error:
+        if skip:
+            raise AirflowSkipException(str(error)) from error
+        raise
 
 
 def text(value: Any) -> str:

@@ -5,13 +5,10 @@ from __future__ import annotations
 from copy import copy
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.providers.common.compat.sdk import AirflowSkipException
-
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.hooks.braze import BrazeHook
 from airflow_provider_heapbraze.locations import ledger_root, path_of
 from airflow_provider_heapbraze.membership.entries import Target
-from airflow_provider_heapbraze.membership.errors import GuardBreachedError
 from airflow_provider_heapbraze.membership.guards import ChangeCounts, Guards
 from airflow_provider_heapbraze.membership.ledger import TargetLedger
 from airflow_provider_heapbraze.membership.matching import read_match
@@ -29,6 +26,7 @@ from airflow_provider_heapbraze.operators._airflow import (
     as_of,
     choice,
     flag,
+    guarded,
     item,
     required,
     run_id,
@@ -194,15 +192,10 @@ class BrazeCohortImportOperator(_CohortOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Import, and return what happened in numbers."""
-        with airflow_errors(), BrazeHook(self.braze_conn_id).get_conn() as client:
-            skip = choice(self.on_breach, "on_breach", ("fail", "skip")) == "skip"
+        hook = BrazeHook(self.braze_conn_id)
+        with airflow_errors(), guarded(self.on_breach), hook.get_conn() as client:
             self._sync = Sync(self._ledger(client), self._sender(client), client.statistics)
-            try:
-                report = self._import(self._sync, context)
-            except GuardBreachedError as error:
-                if skip:
-                    raise AirflowSkipException(str(error)) from error
-                raise
+            report = self._import(self._sync, context)
         result = import_result(report)
         extra = {key: result[key] for key in ("size", "adds", "removes")}
         update_assets(context, self.outlets, asset_of("braze", self.delivery, self._target_id()), extra)

@@ -7,15 +7,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
-from airflow.providers.common.compat.sdk import AirflowSkipException
-
 from airflow_provider_heapbraze.hooks.braze import BrazeHook
 from airflow_provider_heapbraze.hooks.heap import HeapHook
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, LedgerFolder
 from airflow_provider_heapbraze.locations import ledger_root
 from airflow_provider_heapbraze.membership.arguments import limit
 from airflow_provider_heapbraze.membership.entries import Plan, Target
-from airflow_provider_heapbraze.membership.errors import GuardBreachedError
 from airflow_provider_heapbraze.membership.guards import Guards
 from airflow_provider_heapbraze.membership.identity import HeapIdentity
 from airflow_provider_heapbraze.membership.ledger import TargetLedger
@@ -27,8 +24,8 @@ from airflow_provider_heapbraze.operators._airflow import (
     AirflowAccess,
     HeapBrazeOperator,
     airflow_errors,
-    choice,
     flag,
+    guarded,
     run_id,
     text,
     whole_number,
@@ -109,8 +106,7 @@ class BrazeSegmentToHeapOperator(SegmentExportOperator):
     def look(self, context: Context, state: dict[str, Any], *, ready: bool) -> dict[str, Any] | None:
         """Refresh the property once the export is there; return what happened in numbers."""
         braze_hook, heap_hook = BrazeHook(self.braze_conn_id), HeapHook(self.heap_conn_id)
-        with braze_hook.get_conn() as braze, heap_hook.get_conn() as heap:
-            skip = choice(self.on_breach, "on_breach", ("fail", "skip")) == "skip"
+        with guarded(self.on_breach), braze_hook.get_conn() as braze, heap_hook.get_conn() as heap:
             segment_id = self._segment(braze, state)
             name = self._property(braze, state)
             sender = HeapPropertySender(heap, name)
@@ -124,12 +120,7 @@ class BrazeSegmentToHeapOperator(SegmentExportOperator):
                 return None
             source.claim(ledger)
             self._sync = Sync(ledger, sender, heap.statistics)
-            try:
-                report = self._sync.run(request, self.guards)
-            except GuardBreachedError as error:
-                if skip:
-                    raise AirflowSkipException(str(error)) from error
-                raise
+            report = self._sync.run(request, self.guards)
         result = import_result(report)
         extra = {key: result[key] for key in ("size", "adds", "removes")}
         update_assets(context, self.outlets, asset_of("heap", "property", name), extra)
