@@ -34,6 +34,7 @@ test: lint types layers  ## everything above, then all tests
 
 bench: $(MADE)  ## speed and memory, each beside what one would write otherwise
 	$(BIN)/python benchmarks/currents_throughput.py
+	$(BIN)/python benchmarks/segment_refresh.py
 
 clean:  ## remove .venv, builds and caches
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

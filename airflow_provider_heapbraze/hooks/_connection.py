@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from requests import Session
 
-# Somebody looks at the form and waits: one try, no waiting for a limit.
+# Somebody looks at the form and waits, or looks again soon: one try, no waiting for a limit.
 ONE_TRY = RetryPolicy(attempts=1, patience=0.0)
 SHORT_TIMEOUT = (5.0, 15.0)
 SESSION_EXTRAS = ("verify", "cert", "proxies", "trust_env")

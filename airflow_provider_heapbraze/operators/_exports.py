@@ -162,7 +162,7 @@ class SegmentExportOperator(HeapBrazeOperator):
                 ) from None
             self.log.info(
                 "Braze is making an export of this segment already, for another run or task, and makes one "
-                "at a time: this one has to wait."
+                "at a time (and a hundred of a company): this one has to wait."
             )
             return None
         now = time.time()

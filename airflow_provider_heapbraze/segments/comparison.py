@@ -35,6 +35,7 @@ def compare(ledger: TargetLedger, commit: Commit, archives: Archives, reads: Bra
     are *unknown*; the others are *missing*. Of more than 25,000 a random sample is looked up; the others are
     *not looked up*, and ``missing_at_most`` is the share of all of these, looked up or not, that can be
     missing, with 95 % confidence.
+
     Whoever is in the segment under no identifier that is held is *surplus*. Device ids are in no export:
     people held by one are not checkable, and where there are any, nobody without an external id and an alias
     counts as surplus.

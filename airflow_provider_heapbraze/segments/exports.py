@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 STARTED, ENDED = "started", "ended"
 # A URL is valid for a few hours; files in a bucket stay, but what they say grows old.
 ADOPTED_WITHIN = 12 * 3600.0
-
-
 # What says that the files are at fault; a line that is no JSON is a ConfigurationError.
 UNUSABLE = (UnusableExportError, DownloadTooLargeError, ConfigurationError)
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_heapbraze.clients.braze_reads import SizeOfDay
 
-
 # Days are those of the workspace's time zone, and the present one may not be counted yet.
 STALE = timedelta(days=2)
 

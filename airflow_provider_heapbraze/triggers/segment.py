@@ -30,7 +30,7 @@ class BrazeSegmentExportTrigger(BaseTrigger):
     :param ledger: location of the ledger.
     :param export: name of the run's folder in it.
     :param bucket: location in which Braze leaves exports, or None.
-    :param poll_interval: seconds between two looks.
+    :param poll_interval: seconds between two looks, at most.
     :param until: UTC epoch seconds after which nobody looks any more.
     :param state: what the task has to remember, as small JSON; the event brings it back. (``dag.test()``
         drops what a task asks Airflow itself to keep.)
