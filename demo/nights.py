@@ -42,7 +42,7 @@ def main() -> int:
         print("\nThe cohort's segment in Braze becomes a property in Heap", flush=True)
         _airflow(environment, "dags", "test", world.SEGMENTS_DAG_ID, "2026-11-24")
         _show(_newest("targets/property-*/reports"))
-        print("  (blank: no external id, Heap's identity; the others have an alias or a device)")
+        print("  (blank: no external id, Heap's identity; these have an alias or a device)")
         if not _property_agrees(sandbox, numbers):
             return 1
         expected = world.write_events()
