@@ -30,11 +30,13 @@ layers: $(MADE)  ## imports point one way
 	$(BIN)/lint-imports
 
 test: lint types layers  ## everything above, then all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 bench: $(MADE)  ## speed and memory, each beside what one would write otherwise
 	$(BIN)/python benchmarks/currents_throughput.py
 	$(BIN)/python benchmarks/segment_refresh.py
+	$(BIN)/python benchmarks/landing.py
+	$(BIN)/python benchmarks/heap_connect.py
 
 clean:  ## remove .venv, builds and caches
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

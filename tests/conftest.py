@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
+
 pytest_plugins = [
     "airflow_provider_heapbraze.sandbox.pytest_plugin",
     "pytester",
     "tests.airflow_home",
+    "tests.postgres_server",
 ]
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what shares one running Airflow on one worker: it is started once."""
+    for item in items:
+        if "running_airflow" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("running_airflow"))
