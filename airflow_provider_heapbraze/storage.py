@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -120,6 +121,12 @@ def listed(folder: Any) -> list[tuple[Any, int]]:
     own = folder.path.strip("/")
     files = [entry for entry in entries if entry["type"] == "file" and entry["name"].strip("/") != own]
     return [(folder / entry["name"].rpartition("/")[2], int(entry["size"] or 0)) for entry in files]
+
+
+def changed_at(path: Any) -> datetime:
+    """Return when a file was last written, UTC; the present, where its store does not say."""
+    seconds = path.stat().st_mtime
+    return datetime.fromtimestamp(seconds, UTC) if seconds else datetime.now(UTC)
 
 
 def refresh(folder: Any) -> None:

@@ -1,4 +1,4 @@
-"""Columns of Python values, as databases give them, on their way to DuckDB."""
+"""Columns of Python values and of Arrow, as databases give them, on their way to DuckDB."""
 
 from __future__ import annotations
 
@@ -38,6 +38,18 @@ def column(values: Sequence[Any]) -> tuple[pa.Array, bool]:
     if kept is not None:
         return kept, False
     return pa.array(map(_json, values), pa.string()), True
+
+
+def arrow_column(array: pa.ChunkedArray) -> tuple[pa.Array, bool]:
+    """Return an array that DuckDB can read, and whether it is JSON.
+
+    Arrow's types are DuckDB's, but for two: numbers with too many digits, and with too few.
+    """
+    import pyarrow as pa
+
+    if pa.types.is_decimal256(array.type) or pa.types.is_float16(array.type):
+        return column(array.to_pylist())
+    return array, False
 
 
 def _texts(values: Sequence[str | None]) -> pa.Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 RECORD = "match.json"
+BEFORE_ANY = datetime.min.replace(tzinfo=UTC)
 IDENTIFIERS, OTHERS, UNMATCHED = TABLES = ("identifiers.parquet", "others.parquet", "unmatched.parquet")
 
 
@@ -38,11 +39,13 @@ class MatchResult:
     :param uri: folder of the result's files.
     :param fingerprint: the same for the same identifiers and counts, in whatever order they came.
     :param counts: ``members``, ``matched``, one per kind, ``duplicates`` and ``unmatched`` by reason.
+    :param taken_at: when they were the segment's members, UTC: the newest time that the source tells.
     """
 
     uri: str
     fingerprint: str
     counts: dict[str, Any]
+    taken_at: datetime = field(compare=False)  # the same people at another time are the same match
 
 
 def match(members: Members, matcher: Matcher, access: Access, ledger: Path) -> MatchResult:
@@ -58,11 +61,13 @@ def match(members: Members, matcher: Matcher, access: Access, ledger: Path) -> M
     :raises UnbalancedError: rows are unaccounted for.
     """
     with workspace() as space:
-        total = _apply_rule(space, members, matcher, access)
+        total, taken_at = _apply_rule(space, members, matcher, access)
         tables = _write_tables(space, matcher)
         counts = _counts(space, total, matcher.kinds)
         folder = match_folder(ledger, _fingerprint(space, tables, counts))
-        return _keep(folder, counts, matcher, tables)
+        result = MatchResult(storage.uri(folder), folder.name, counts, taken_at)
+        _keep(folder, result, matcher, tables)
+    return result
 
 
 def match_folder(ledger: Path, fingerprint: str) -> Path:
@@ -71,7 +76,7 @@ def match_folder(ledger: Path, fingerprint: str) -> Path:
 
 
 def read_match(folder: Path) -> MatchResult:
-    """Read a result that :func:`match` wrote.
+    """Read a result that :func:`match` wrote; where several did, the time is that of the first.
 
     :raises LedgerDamagedError: it is not there, or cannot be read.
     """
@@ -79,7 +84,8 @@ def read_match(folder: Path) -> MatchResult:
     with suppress(FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         record = json.loads((folder / RECORD).read_bytes())
         if record["format"] == FORMAT:
-            return MatchResult(storage.uri(folder), record["fingerprint"], record["counts"])
+            taken_at = datetime.fromisoformat(record["taken_at"])
+            return MatchResult(storage.uri(folder), record["fingerprint"], record["counts"], taken_at)
     raise LedgerDamagedError(
         f"The match {folder.name} is not in the ledger, is damaged, or was written by another version. "
         "Nothing was sent. Clear the match task to make it again."
@@ -100,8 +106,8 @@ def balanced(counts: dict[str, Any], kinds: Sequence[str]) -> dict[str, Any]:
     return counts
 
 
-def _apply_rule(space: Workspace, members: Members, matcher: Matcher, access: Access) -> int:
-    """Make the view ``ruled``: every member with its identifier or its reason; return how many there are.
+def _apply_rule(space: Workspace, members: Members, matcher: Matcher, access: Access) -> tuple[int, datetime]:
+    """Make the view ``ruled``: every member with its identifier or its reason; return how many, and of when.
 
     It is set down on disk, part by part: memory holds one part, however many there are.
     """
@@ -110,6 +116,7 @@ def _apply_rule(space: Workspace, members: Members, matcher: Matcher, access: Ac
     names = list(dict.fromkeys(columns.values()))
     cells = {role: f"c{names.index(name)}" for role, name in columns.items()}
     total = 0
+    taken_at = BEFORE_ANY
 
     def set_down(part: Part, file: Path) -> int:
         types = {row[0]: row[1] for row in space.ask(f"DESCRIBE {part.query}")}
@@ -118,9 +125,10 @@ def _apply_rule(space: Workspace, members: Members, matcher: Matcher, access: Ac
     for number, part in enumerate(members.parts(space, access, names)):
         file = space.folder / f"ruled-{number:06d}.parquet"
         total += reading(part.name, partial(set_down, part, file))
+        taken_at = max(taken_at, part.taken_at)
     ruled = literal(space.folder / "ruled-*.parquet")
     space.sql(f"CREATE VIEW ruled AS SELECT * FROM read_parquet({ruled})")
-    return total
+    return total, taken_at
 
 
 def _write_tables(space: Workspace, matcher: Matcher) -> list[Path]:
@@ -176,7 +184,7 @@ def _fingerprint(space: Workspace, tables: Sequence[Path], counts: Mapping[str, 
     return hashlib.sha256(json.dumps([sums, counts], sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _keep(folder: Path, counts: dict[str, Any], matcher: Matcher, tables: Sequence[Path]) -> MatchResult:
+def _keep(folder: Path, result: MatchResult, matcher: Matcher, tables: Sequence[Path]) -> None:
     """Put the result in its place, unless it is there; the record last: whoever reads it finds the rest."""
     storage.refresh(folder)
     if not _is_kept(folder):
@@ -185,8 +193,9 @@ def _keep(folder: Path, counts: dict[str, Any], matcher: Matcher, tables: Sequen
             json.dumps(
                 {
                     "format": FORMAT,
-                    "fingerprint": folder.name,
-                    "counts": counts,
+                    "fingerprint": result.fingerprint,
+                    "counts": result.counts,
+                    "taken_at": result.taken_at.isoformat(),
                     "mapping": asdict(cast("DataclassInstance", matcher)),
                     "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
                 },
@@ -195,7 +204,6 @@ def _keep(folder: Path, counts: dict[str, Any], matcher: Matcher, tables: Sequen
         )
         for file in (*tables, record):
             storage.write_whole(folder / file.name, file)
-    return read_match(folder)
 
 
 def _is_kept(folder: Path) -> bool:

@@ -8,32 +8,41 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar
 
+from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.membership import files
-from airflow_provider_heapbraze.membership.columns import column
+from airflow_provider_heapbraze.membership.columns import arrow_column, column
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    import pyarrow as pa
+
     from airflow_provider_heapbraze.membership.tables import Workspace
 
 T = TypeVar("T")
+
+# Rows of a database: as tuples, or as an Arrow table whose columns are in the query's order.
+Chunk: TypeAlias = "list[tuple[Any, ...]] | pa.Table"
 
 
 class Access(Protocol):
     """What a source may ask of the place where it runs."""
 
+    @property
+    def ledger(self) -> Path:
+        """Return the folder of all ledgers, for a source that keeps what it has read."""
+
     def path(self, uri: str) -> Path:
         """Return the path of a file; it has pathlib's interface."""
 
-    def query(
-        self, conn_id: str, sql: str
-    ) -> AbstractContextManager[tuple[list[str], Iterator[list[tuple[Any, ...]]]]]:
+    def query(self, conn_id: str, sql: str) -> AbstractContextManager[tuple[list[str], Iterator[Chunk]]]:
         """Run a query; give its columns' names, and its rows in chunks."""
 
 
@@ -43,10 +52,12 @@ class Part:
 
     :param name: what messages call it.
     :param query: SQL that gives the columns that were asked for as ``c0``, ``c1`` and so on, in that order.
+    :param taken_at: when they were the members, UTC: what happened in Heap later, this part does not know.
     """
 
     name: str
     query: str
+    taken_at: datetime
 
 
 class Members(Protocol):
@@ -87,17 +98,22 @@ class FileMembers:
             with files.on_disk(path, space.folder) as file:
                 query, names = reading(path.name, partial(read, space, file, columns, path.name))
                 seen.update(names)
-                yield Part(path.name, query)
+                yield Part(path.name, query, storage.changed_at(path))
         if seen and seen.isdisjoint(columns):
             raise files.missing_columns(columns, seen, self.path)
 
 
 @dataclass
 class SqlMembers:
-    """Members from a database; rows are streamed, not collected.
+    """Members from a database; rows are streamed, not collected, and nothing is written there.
 
-    :param conn_id: an Airflow connection whose hook is a ``DbApiHook``.
-    :param sql: a query whose rows are the members.
+    The query carries a comment with the names of DAG, run and task. For Heap's own tables
+    :func:`~airflow_provider_heapbraze.members.heap_segment_query` writes it.
+
+    :param conn_id: an Airflow connection whose hook is a ``DbApiHook``: of type ``redshift``, ``snowflake``,
+        ``gcpbigquery`` (with ``"use_legacy_sql": false`` in its extra), ``databricks`` (with ``http_path``),
+        ``postgres`` and others.
+    :param sql: a ``SELECT`` whose rows are the members.
     """
 
     template_fields: ClassVar[Sequence[str]] = ("conn_id", "sql")
@@ -107,10 +123,11 @@ class SqlMembers:
 
     def parts(self, space: Workspace, access: Access, columns: Sequence[str]) -> Iterator[Part]:
         """Give one part per chunk of rows; see :class:`Members`."""
+        asked_at = datetime.now(UTC)
         with access.query(self.conn_id, self.sql) as (names, chunks):
             places = [files.column_place(name, names, "The query of SqlMembers") for name in columns]
-            for rows in _at_least_one(chunks):
-                yield Part("The query of SqlMembers", _show(space, rows, places))
+            for chunk in _at_least_one(chunks):
+                yield Part("The query of SqlMembers", _show(space, chunk, places), asked_at)
 
 
 def reading(source: str, work: Callable[[], T]) -> T:
@@ -136,19 +153,23 @@ def reading(source: str, work: Callable[[], T]) -> T:
     )
 
 
-def _at_least_one(chunks: Iterator[list[tuple[Any, ...]]]) -> Iterator[list[tuple[Any, ...]]]:
+def _at_least_one(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
     """Give an empty chunk where there is none: nobody is a result, too."""
     yield next(chunks, [])
     yield from chunks
 
 
-def _show(space: Workspace, rows: list[tuple[Any, ...]], places: Sequence[int]) -> str:
+def _show(space: Workspace, chunk: Chunk, places: Sequence[int]) -> str:
     """Show rows to DuckDB as the table ``chunk``; return the query that gives their columns."""
     import pyarrow as pa
 
     arrays, cells = {}, []
     for i, place in enumerate(places):
-        arrays[f"c{i}"], is_json = column([row[place] for row in rows])
+        arrays[f"c{i}"], is_json = (
+            column([row[place] for row in chunk])
+            if isinstance(chunk, list)
+            else arrow_column(chunk.column(place))
+        )
         cells.append(f"c{i}::JSON AS c{i}" if is_json else f"c{i}")
     space.connection.register("chunk", pa.table(arrays))
     return f"SELECT {', '.join(cells)} FROM chunk"

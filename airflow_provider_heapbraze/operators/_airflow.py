@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from copy import copy
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
@@ -14,21 +14,23 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSkipException,
 )
-from airflow.sdk import BaseHook, BaseOperator
+from airflow.sdk import BaseOperator
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError, PermanentError
 from airflow_provider_heapbraze.locations import path_of
 from airflow_provider_heapbraze.membership.errors import GuardBreachedError
+from airflow_provider_heapbraze.operators._queries import query_tag, streamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
 
     import jinja2
     from airflow.sdk import Context
 
-ROWS_PER_CHUNK = 50_000
+    from airflow_provider_heapbraze.membership.members import Chunk
 
 
 def run_id(context: Context) -> str:
@@ -61,44 +63,23 @@ class HeapBrazeOperator(BaseOperator):
 
 
 class AirflowAccess:
-    """Files through object storage paths, rows through database hooks."""
+    """Files through object storage paths, rows through database hooks.
+
+    :param ledger: folder of all ledgers.
+    :param context: of the task that reads.
+    """
+
+    def __init__(self, ledger: Path, context: Context) -> None:
+        self.ledger = ledger
+        self._tag = query_tag(context)
 
     def path(self, uri: str) -> Path:
         """Return the path of a file."""
         return path_of(uri)
 
-    @contextmanager
-    def query(self, conn_id: str, sql: str) -> Iterator[tuple[list[str], Iterator[list[tuple[Any, ...]]]]]:
-        """Run a query and stream its rows.
-
-        :raises ConfigurationError: the connection's hook is no ``DbApiHook``, or the query gives no rows.
-        """
-        from airflow.providers.common.sql.hooks.sql import DbApiHook
-
-        hook = BaseHook.get_hook(conn_id)
-        if not isinstance(hook, DbApiHook):
-            raise ConfigurationError(
-                f"Connection {conn_id!r} is no database: SqlMembers needs one whose hook is a DbApiHook, and "
-                f"{type(hook).__name__} is not. Nothing was sent."
-            )
-        with closing(hook.get_conn()) as connection, closing(_streaming_cursor(hook, connection)) as cursor:
-            cursor.execute(sql)
-            rows = iter(lambda: cursor.fetchmany(ROWS_PER_CHUNK), [])
-            # A cursor on the server knows its columns only after the first fetch.
-            first: list[tuple[Any, ...]] = next(rows, [])
-            if cursor.description is None:
-                raise ConfigurationError(
-                    "The query of SqlMembers gives no rows: it must be a SELECT. Nothing was sent."
-                )
-            columns = [column[0] for column in cursor.description]
-            yield columns, (chunk for chunks in ([first], rows) for chunk in chunks if chunk)
-
-
-def _streaming_cursor(hook: Any, connection: Any) -> Any:
-    """Open a cursor that does not fetch everything: Postgres needs a named one for that."""
-    if hook.conn_type == "postgres":
-        return connection.cursor("heapbraze_members")
-    return connection.cursor()
+    def query(self, conn_id: str, sql: str) -> AbstractContextManager[tuple[list[str], Iterator[Chunk]]]:
+        """Run a query, marked with the task's names, and stream its rows; see :func:`streamed`."""
+        return streamed(conn_id, sql, self._tag)
 
 
 @contextmanager

@@ -27,10 +27,13 @@ class HeapUserMatchOperator(HeapBrazeOperator):
 
     Nothing is sent. The result is written to the ledger; the XCom holds its location and counts::
 
-        {"uri", "fingerprint", "counts": {"members", "matched", "external_id", "alias", "device_id",
-                                          "duplicates", "unmatched": {reason: n}}}
+        {"uri", "fingerprint", "taken_at", "counts": {"members", "matched", "external_id", "alias",
+                                                      "device_id", "duplicates", "unmatched": {reason: n}}}
 
-    :param members: where the members come from: ``FileMembers`` or ``SqlMembers``.
+    ``taken_at`` (ISO 8601, UTC) says when they were the segment's members.
+
+    :param members: where the members come from: ``FileMembers``, ``SqlMembers``, ``SegmentSyncMembers`` or
+        ``HeapConnectMembers``.
     :param mapping: which column holds which identifier. Default: Heap's ``identity`` is Braze's external id.
     :param ledger: location of the ledger; default ``[heapbraze] ledger`` of Airflow's configuration.
     """
@@ -51,16 +54,23 @@ class HeapUserMatchOperator(HeapBrazeOperator):
         self.mapping = copy(mapping) if mapping else IdentityMapping()
         self.ledger = ledger
 
-    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002 - Airflow's signature
+    def execute(self, context: Context) -> dict[str, Any]:
         """Match, and return where the result is and what became of every member."""
         with airflow_errors():
-            result = match(self.members, self.mapping, AirflowAccess(), ledger_root(self.ledger))
-        counts = result.counts
+            ledger = ledger_root(self.ledger)
+            result = match(self.members, self.mapping, AirflowAccess(ledger, context), ledger)
+        counts, taken_at = result.counts, result.taken_at.isoformat(timespec="seconds")
         self.log.info(
-            "%s members: %s matched, %s duplicates, unmatched: %s",
+            "%s members as of %s: %s matched, %s duplicates, unmatched: %s",
             f"{counts['members']:,}",
+            taken_at,
             f"{counts['matched']:,}",
             f"{counts['duplicates']:,}",
             counts["unmatched"] or "none",
         )
-        return {"uri": result.uri, "fingerprint": result.fingerprint, "counts": counts}
+        return {
+            "uri": result.uri,
+            "fingerprint": result.fingerprint,
+            "taken_at": taken_at,
+            "counts": counts,
+        }

@@ -167,7 +167,8 @@ class BrazeSegmentToHeapOperator(SegmentExportOperator):
             return None
         members = ExportedMembers(export_archives(export, braze.reads, self._bucket_path()), label)
         with exports.reading(export):
-            matched = match(members, matcher, AirflowAccess(), ledger_root(self.ledger))
+            ledger = ledger_root(self.ledger)
+            matched = match(members, matcher, AirflowAccess(ledger, context), ledger)
         return self._request(context, matched, export.started)
 
     def _request(self, context: Context, members: MatchResult, as_of: str) -> Request:

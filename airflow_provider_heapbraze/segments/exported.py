@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -63,8 +64,9 @@ class ExportedMembers:
             "alias": f"[a.alias_name FOR a IN user_aliases IF a.alias_label = {label}][1]",
         }
         wanted = ", ".join(f"{cells[column]} AS c{place}" for place, column in enumerate(columns))
+        read_at = datetime.now(UTC)
         for users in steps(self.archives, space.folder):
-            yield Part(SOURCE, f"SELECT {wanted} FROM {users}")
+            yield Part(SOURCE, f"SELECT {wanted} FROM {users}", read_at)
 
 
 def load_exported(space: Workspace, archives: Archives) -> int:

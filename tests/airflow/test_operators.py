@@ -26,7 +26,7 @@ from tests.airflow.cohorts import COHORT, PEOPLE, context
 
 def test_what_the_tasks_return(pipeline, sandbox):
     matched = pipeline.match([*PEOPLE[:10], PEOPLE[0], " "])
-    assert set(matched) == {"uri", "fingerprint", "counts"}
+    assert set(matched) == {"uri", "fingerprint", "taken_at", "counts"}
     assert matched["counts"] == {
         "members": 12,
         "matched": 10,

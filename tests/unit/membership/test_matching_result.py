@@ -52,6 +52,7 @@ def test_result(tmp_path):
     assert result.counts == COUNTS
     assert result.uri == f"file://{folder}"
     assert read_match(folder) == result
+    assert read_match(folder).taken_at == result.taken_at
     assert sorted(path.name for path in folder.iterdir()) == [
         "identifiers.parquet",
         "match.json",
@@ -106,6 +107,7 @@ def test_nothing_private_but_in_the_tables(tmp_path, caplog):
     record = json.loads((tmp_path / "matches" / result.fingerprint / "match.json").read_text())
     made_at = record.pop("made_at")
     assert made_at.endswith("+00:00")
+    assert record.pop("taken_at") == result.taken_at.isoformat()
     assert record == {
         "format": 1,
         "fingerprint": result.fingerprint,

@@ -97,3 +97,14 @@ class TestSqlOfSeveralTypes(TypedMembersConformance):
         if isinstance(value, str):
             return value.encode()
         return Decimal(value) if type(value) is int else value
+
+
+class TestSqlInArrow(TypedMembersConformance):
+    """A driver that gives Arrow tables, with names of its own for their columns."""
+
+    def source(self, folder, names, rows):
+        chunks = [
+            pa.table([pa.array([row[name] for row in some]) for name in names], list(map(str, names)))
+            for some in (rows[:4], rows[4:])
+        ]
+        return SqlMembers("warehouse", "SELECT people"), Access(names, chunks)

@@ -8,6 +8,7 @@ import uuid
 import weakref
 from decimal import Decimal
 
+import pyarrow as pa
 import pytest
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
@@ -62,6 +63,46 @@ def texts_and_reasons(tmp_path, values):
 )
 def test_values_of_a_column(tmp_path, values, texts, reasons):
     assert texts_and_reasons(tmp_path, values) == (texts, reasons)
+
+
+UTC_PAST = dt.datetime(2024, 1, 2, 3, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "texts", "reasons"),
+    [
+        (
+            pa.decimal256(60, 2),
+            [Decimal(10) ** 40, Decimal("0.10"), None],
+            {"1" + "0" * 40, "0.1"},
+            ["blank"],
+        ),
+        (pa.decimal128(38, 4), [Decimal("42.0000"), Decimal("1.5000")], {"42", "1.5"}, []),
+        (pa.decimal64(10, 2), [Decimal("42.00"), Decimal("0.50")], {"42", "0.5"}, []),
+        (pa.float16(), [1.5, None, math.nan], {"1.5"}, ["blank", "not_finite"]),
+        (pa.float32(), [1.5, 2.0**24], {"1.5"}, ["imprecise"]),
+        (pa.float64(), [1.5, 2.0**53], {"1.5"}, ["imprecise"]),
+        (pa.uint64(), [2**64 - 1, 0], {str(2**64 - 1), "0"}, []),
+        (pa.bool_(), [True, False, None], {"true", "false"}, ["blank"]),
+        (pa.large_string(), ["ann", "  ", None], {"ann"}, ["blank", "blank"]),
+        (pa.string_view(), ["ann", " bob "], {"ann", "bob"}, []),
+        (pa.dictionary(pa.int8(), pa.string()), ["ann", "ann", "bob"], {"ann", "bob"}, []),
+        (pa.large_binary(), [b"ann", b"\xff"], {"ann"}, ["not_text"]),
+        (pa.timestamp("ns"), [dt.datetime.fromisoformat("2024-01-02T03:00")], {"2024-01-02 03:00:00"}, []),
+        (pa.timestamp("ns", "America/New_York"), [UTC_PAST], {"2024-01-02 03:00:00+00"}, []),
+        (pa.date32(), [dt.date(2024, 1, 2)], {"2024-01-02"}, []),
+        (pa.list_(pa.string()), [["x"], [], None], set(), ["nested", "nested", "blank"]),
+        (pa.struct({"id": pa.int8()}), [{"id": 1}, None], set(), ["nested", "blank"]),
+        (pa.map_(pa.string(), pa.string()), [[("a", "b")]], set(), ["nested"]),
+        (pa.null(), [None], set(), ["blank"]),
+    ],
+)
+def test_values_of_an_arrow_column(tmp_path, kind, values, texts, reasons):
+    access = Access(["id"], [pa.table({"id": pa.array(values, kind)})])
+    result = match(MEMBERS, IdentityMapping("id"), access, tmp_path)
+    identifiers, unmatched = outcome(result, tmp_path)
+    assert {value for _, value, _ in identifiers} == texts
+    assert [row["reason"] for row in unmatched] == reasons
 
 
 def test_rows_are_streamed(tmp_path):
