@@ -1,0 +1,121 @@
+"""Members that a query finds in Heap Connect's dumps."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+from uuid import uuid4
+
+from airflow_provider_heapbraze import storage
+from airflow_provider_heapbraze.clients.errors import ConfigurationError
+from airflow_provider_heapbraze.heap_connect import rules
+from airflow_provider_heapbraze.heap_connect.contents import MIGRATIONS, Content, find_contents
+from airflow_provider_heapbraze.heap_connect.parts import USER_IDS, put_down
+from airflow_provider_heapbraze.heap_connect.query import SOURCE, Reads, examine, run
+from airflow_provider_heapbraze.membership.members import Part, reading
+from airflow_provider_heapbraze.membership.tables import identifier, literal, workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from airflow_provider_heapbraze.membership.members import Access
+    from airflow_provider_heapbraze.membership.tables import Workspace
+
+log = logging.getLogger(__name__)
+
+USERS = "users"
+# What the rules need, whatever the query names.
+ALWAYS = USER_IDS | {"event_id"}
+ALSO = {USERS: {"last_modified"}, MIGRATIONS: {"time"}}
+
+
+@dataclass
+class HeapConnectMembers:
+    """Members that a query finds in Heap Connect's dumps in S3, or in a copy of them.
+
+    The query is one ``SELECT``, as DuckDB has it, over the dumps' tables: ``users``, ``sessions``,
+    ``pageviews`` and one for each event. For example, who began checkout and did not buy in 30 days::
+
+        SELECT identity FROM users
+        WHERE user_id IN (SELECT user_id FROM begin_checkout WHERE time > now() - INTERVAL 30 DAY)
+        AND NOT EXISTS (
+            FROM purchase p WHERE p.user_id = users.user_id AND p.time > now() - INTERVAL 30 DAY
+        )
+
+    A table is its newest full dump and every later incremental one. Users are there once, with the newest
+    ``last_modified``, and events once by ``event_id``; both under the id that Heap's user migrations give
+    them in the end. ``joindate``, ``last_modified``, ``time``, ``session_time`` and whatever a dump marks as
+    a timestamp are ``TIMESTAMP`` in UTC, whether text, seconds, milliseconds or microseconds were dumped; 0,
+    or what is no time, is ``NULL``. A column that a dump does not have is ``NULL`` there.
+
+    Only tables and columns that the query names are read, for which ``*`` is all columns of its tables. It
+    cannot read or write anything else. The members are those of the time when the newest manifest of what it
+    reads was written: a copy that does not keep that time makes them look newer.
+
+    :param path: the folder that holds ``manifests`` and the dumps' folders, for example
+        ``s3://conn_id@heap-rs3-acme``. Where the manifests name another place, files are looked for here.
+    :param sql: the query; its rows are the members.
+    """
+
+    template_fields: ClassVar[Sequence[str]] = ("path", "sql")
+
+    path: str
+    sql: str
+
+    def parts(self, space: Workspace, access: Access, columns: Sequence[str]) -> Iterator[Part]:
+        """Give one part; see :class:`~airflow_provider_heapbraze.membership.members.Members`."""
+        if not self.path.strip():
+            raise ConfigurationError("The path of HeapConnectMembers is empty. Nothing was sent.")
+        root = access.path(self.path.strip())
+        file = space.folder / "heap-connect.parquet"
+        # A connection of its own, and gone with all that was read: the user's query cannot reach any other.
+        with workspace() as own:
+            taken_at = _find(own, storage.local(root) or root, self.sql, columns, file)
+        yield Part(SOURCE, f"SELECT * FROM read_parquet({literal(file)})", taken_at)
+
+
+def _find(space: Workspace, root: Path, sql: str, columns: Sequence[str], target: Path) -> datetime:
+    """Write the members; return when they were the members."""
+    space.sql("SET threads = 2")
+    space.sql("SET python_enable_replacements = false")  # a table's name must not mean a variable of ours
+    reads = examine(space, sql)
+    contents = find_contents(root, reads.tables, reads.perhaps)
+    space.sql(rules.PREPARE)
+    # The migrations first: all other tables need them.
+    shown = [
+        _show(space, content, reads)
+        for content in sorted(contents.values(), key=lambda content: content.name.lower() != MIGRATIONS)
+    ]
+    rows = run(space, sql, columns, target, "\n".join(shown))
+    dumps = {dump.dump_id: dump for content in contents.values() for dump in content.dumps}
+    log.info("Heap Connect: %s members, from the dumps %s to %s", f"{rows:,}", min(dumps), max(dumps))
+    return storage.changed_at(dumps[max(dumps)].path)
+
+
+def _show(space: Workspace, content: Content, reads: Reads) -> str:
+    """Make the view that the query reads a table by; return what it may name there."""
+    key = content.name.lower()
+    wanted = None if reads.columns is None else reads.columns | ALWAYS | ALSO.get(key, set())
+    with tempfile.TemporaryDirectory(dir=space.folder) as folder:
+        parts = put_down(space, content, wanted, Path(folder))
+        raw = rules.raw_table(space, parts)
+        if key == MIGRATIONS:
+            reading(content.name, partial(rules.find_moves, space, raw))
+        rule = {USERS: rules.users_now, MIGRATIONS: rules.as_dumped}.get(key, rules.events_now)
+        file = space.folder / f"{uuid4().hex}.parquet"
+        rows = reading(content.name, lambda: space.write(rule(space, raw), file))
+    space.sql(f"CREATE VIEW {identifier(content.name)} AS SELECT * FROM read_parquet({literal(file)})")
+    log.info(
+        "Heap Connect: %s rows of %s in %s files, %s rows now",
+        f"{sum(part.rows for part in parts):,}",
+        content.name,
+        f"{len(content.files):,}",
+        f"{rows:,}",
+    )
+    known = dict.fromkeys(name for part in parts for name in part.known)
+    return f"Columns of {content.name}: {', '.join(known)}."

@@ -1,0 +1,82 @@
+"""Look for new dumps of Heap Connect from the triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
+
+from airflow_provider_heapbraze.clients.errors import HeapBrazeError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from airflow_provider_heapbraze.heap_connect.seen import Look
+
+NEW_DUMP, NOTHING_NEW = "new dump", "nothing new"
+
+
+class HeapConnectDumpTrigger(BaseTrigger):
+    """Fires as soon as there is a dump that counts, or at its time.
+
+    :param path: location of the folder that holds ``manifests``.
+    :param table: only a dump with this table counts; None: any.
+    :param after: only dumps after this one count.
+    :param poke_interval: seconds between two looks.
+    :param until: UTC epoch seconds after which nobody looks any more.
+    """
+
+    def __init__(self, path: str, table: str | None, after: int, poke_interval: float, until: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.path = path
+        self.table = table
+        self.after = after
+        self.poke_interval = poke_interval
+        self.until = until
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what makes this trigger anew, in another triggerer."""
+        return (
+            "airflow_provider_heapbraze.triggers.heap_connect.HeapConnectDumpTrigger",
+            {
+                "path": self.path,
+                "table": self.table,
+                "after": self.after,
+                "poke_interval": self.poke_interval,
+                "until": self.until,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look until there is something new."""
+        # Storage is read in a thread; connections are asked for in the triggerer's own loop.
+        look = sync_to_async(look_for_dump, thread_sensitive=False)
+        status, after = NOTHING_NEW, self.after
+        while status == NOTHING_NEW and time.time() < self.until:
+            try:
+                seen = await look(self.path, self.table, after)
+            except HeapBrazeError:
+                # The task looks itself, meets the same, and fails with what to do about it.
+                status = NEW_DUMP
+                continue
+            after = seen.after
+            if seen.dump is not None:
+                status = NEW_DUMP
+            else:
+                await asyncio.sleep(self.poke_interval)
+        # The task that goes on may have to wait again, no longer than this one.
+        yield TriggerEvent({"status": status, "until": self.until})  # type: ignore[no-untyped-call]
+
+
+def look_for_dump(path: str, table: str | None, after: int) -> Look:
+    """Look for the newest dump that counts.
+
+    :raises TransientError: a manifest that matters cannot be read.
+    """
+    from airflow_provider_heapbraze.heap_connect.seen import newest_dump
+    from airflow_provider_heapbraze.locations import path_of
+
+    return newest_dump(path_of(path), table, after)
