@@ -38,12 +38,16 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             },
         ],
-        "sensors": [{"integration-name": "Braze", "python-modules": [f"{_PACKAGE}.sensors.currents"]}],
+        "sensors": [
+            {"integration-name": "Heap", "python-modules": [f"{_PACKAGE}.sensors.heap_connect"]},
+            {"integration-name": "Braze", "python-modules": [f"{_PACKAGE}.sensors.currents"]},
+        ],
         "triggers": [
+            {"integration-name": "Heap", "python-modules": [f"{_PACKAGE}.triggers.heap_connect"]},
             {
                 "integration-name": "Braze",
                 "python-modules": [f"{_PACKAGE}.triggers.currents", f"{_PACKAGE}.triggers.segment"],
-            }
+            },
         ],
         "hooks": [
             {"integration-name": "Heap", "python-modules": [f"{_PACKAGE}.hooks.heap"]},
@@ -63,7 +67,24 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "string",
                         "example": "s3://aws_default@my-bucket/heapbraze",
                         "default": None,
-                    }
+                    },
+                    "landing": {
+                        "description": "Whether the API server takes what Heap's Segments Sync and Braze's "
+                        "Currents push, at ``/heapbraze/landing``. The connections ``heap_default`` "
+                        "(``webhook_secret``) and ``braze_default`` (``currents_token``) say who may push.",
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": "True",
+                        "default": "False",
+                    },
+                    "landing_path": {
+                        "description": "Where it is written: a location that Airflow's object storage and "
+                        "every worker reach.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "s3://aws_default@my-bucket/landed",
+                        "default": None,
+                    },
                 },
             }
         },
@@ -104,6 +125,12 @@ _BRAZE_CONNECTION: dict[str, Any] = {
             "description": "For cohort delivery: in Braze under Partner Integrations > Technology Partners.",
             "schema": {"type": ["string", "null"], "format": "password"},
         },
+        "currents_token": {
+            "label": "Currents token",
+            "description": "The bearer token with which Currents posts to the landing service. Several, "
+            "apart by commas, while one is changed for another.",
+            "schema": {"type": ["string", "null"], "format": "password"},
+        },
     },
 }
 
@@ -128,7 +155,8 @@ _HEAP_CONNECTION: dict[str, Any] = {
         },
         "webhook_secret": {
             "label": "Webhook secret",
-            "description": "Proves that what a Segments Sync webhook brings comes from Heap.",
+            "description": "Proves that what a Segments Sync webhook brings comes from Heap. Several, apart "
+            "by commas, while one is changed for another.",
             "schema": {"type": ["string", "null"], "format": "password"},
         },
         "pii_salt": {

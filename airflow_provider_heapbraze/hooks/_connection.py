@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions.connection import Connection
@@ -85,6 +86,14 @@ def whole_number(extra: Mapping[str, Any], name: str, usual: int) -> int:
     if not given.isdecimal() or int(given) < 1:
         raise ConfigurationError(f"The extra {name} of the connection must be a whole number above 0.")
     return int(given)
+
+
+def secrets(value: Any) -> tuple[str, ...]:
+    """Return the secrets in a field, apart by commas or white space, and have Airflow mask each.
+
+    Several are valid at once while one takes the place of another.
+    """
+    return tuple(filter(None, map(secret, re.split(r"[\s,]+", text(value) or ""))))
 
 
 def secret(value: Any) -> str | None:

@@ -14,7 +14,14 @@ from airflow_provider_heapbraze.clients.braze import (
     instance_host,
 )
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError
-from airflow_provider_heapbraze.hooks._connection import address, open_transport, secret, text, whole_number
+from airflow_provider_heapbraze.hooks._connection import (
+    address,
+    open_transport,
+    secret,
+    secrets,
+    text,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +41,8 @@ class BrazeHook(BaseHook):
     extra ``partner_api_key``     issued by Braze to the partner
     extra ``data_import_key``     the customer's, from Partner Integrations > Technology Partners
     extra ``partner_name``        in the path of the cohort endpoints; default ``heap``
+    extra ``currents_token``      the bearer token with which Currents posts to the landing service; several,
+                                  apart by commas, while one is changed for another
     extra ``partner_user_agent``  in place of ``partner-<Organization>-AirflowProvider/<version>``
     ============================= ======================================================================
 
@@ -68,6 +77,10 @@ class BrazeHook(BaseHook):
         :raises ConfigurationError: as :meth:`get_conn`.
         """
         return self._open_client(once=True)
+
+    def get_currents_tokens(self) -> tuple[str, ...]:
+        """Return the bearer tokens of Currents; several while one is changed for another."""
+        return secrets(self.get_connection(self.braze_conn_id).extra_dejson.get("currents_token"))
 
     def test_connection(self) -> tuple[bool, str]:
         """Try every key that the connection holds, with calls that change nothing.

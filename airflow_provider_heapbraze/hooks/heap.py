@@ -10,7 +10,14 @@ from airflow.sdk import BaseHook
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError
 from airflow_provider_heapbraze.clients.event_budget import EventLimits
 from airflow_provider_heapbraze.clients.heap import PROPERTY_LIMIT, TOKEN_HOST, HeapClient, region_host
-from airflow_provider_heapbraze.hooks._connection import address, open_transport, secret, text, whole_number
+from airflow_provider_heapbraze.hooks._connection import (
+    address,
+    open_transport,
+    secret,
+    secrets,
+    text,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.connection import Connection
@@ -25,7 +32,8 @@ class HeapHook(BaseHook):
     login                     the app id, which names the environment
     password                  the API key: only for deletion and for the connection test
     extra ``region``          ``us`` (default) or ``eu``
-    extra ``webhook_secret``  proves that what a Segments Sync webhook brings comes from Heap
+    extra ``webhook_secret``  proves that what a Segments Sync webhook brings comes from Heap; several, apart
+                              by commas, while one is changed for another
     extra ``pii_salt``        goes into the hashes of personal data, with ``pii="hash"``
     host                      empty; another address than the region's for tests
     ========================= ==========================================================================
@@ -80,6 +88,10 @@ class HeapHook(BaseHook):
         """Return the salt for hashes of personal data, or None."""
         return secret(self.get_connection(self.heap_conn_id).extra_dejson.get("pii_salt"))
 
+    def get_webhook_secrets(self) -> tuple[str, ...]:
+        """Return what signs Segments Sync webhooks; several while one is changed for another."""
+        return secrets(self.get_connection(self.heap_conn_id).extra_dejson.get("webhook_secret"))
+
     def test_connection(self) -> tuple[bool, str]:
         """Try the API key; without one, look only whether Heap answers. Nothing is changed.
 
@@ -109,7 +121,7 @@ class HeapHook(BaseHook):
     def _read(self) -> tuple[Connection, str, str | None]:
         """Return the connection, its app id and its API key."""
         connection = self.get_connection(self.heap_conn_id)
-        secret(connection.extra_dejson.get("webhook_secret"))
+        secrets(connection.extra_dejson.get("webhook_secret"))
         app_id = text(connection.login)
         if not app_id:
             raise ConfigurationError(

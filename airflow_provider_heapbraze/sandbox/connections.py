@@ -1,6 +1,6 @@
 """How Airflow reaches the sandbox: its keys, and the two connections that use them.
 
-The keys open nothing but the sandbox.
+The keys open nothing but the sandbox; what it does not ask for itself, the landing service of a demo does.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ PARTNER_API_KEY = "sandbox-partner-api-key"
 DATA_IMPORT_KEY = "sandbox-data-import-key"
 HEAP_APP_ID = "sandbox-heap-app-id"
 HEAP_API_KEY = "sandbox-heap-api-key"
+WEBHOOK_SECRET = "sandbox-webhook-secret"  # noqa: S105 - as above
+CURRENTS_TOKEN = "sandbox-currents-token"  # noqa: S105 - as above
 
 
 def braze_connection(url: str) -> dict[str, Any]:
@@ -29,6 +31,7 @@ def braze_connection(url: str) -> dict[str, Any]:
             "partner_name": PARTNER_NAME,
             "partner_api_key": PARTNER_API_KEY,
             "data_import_key": DATA_IMPORT_KEY,
+            "currents_token": CURRENTS_TOKEN,
         },
     }
 
@@ -43,7 +46,7 @@ def heap_connection(url: str) -> dict[str, Any]:
         "host": url,
         "login": HEAP_APP_ID,
         "password": HEAP_API_KEY,
-        "extra": {"region": "us"},
+        "extra": {"region": "us", "webhook_secret": WEBHOOK_SECRET},
     }
 
 

@@ -298,3 +298,15 @@ def test_a_heap_connection_without_an_app_id(heap):
 def test_the_region_says_where_heap_is(connection, region, base_url):
     client = HeapHook(connection("heap", login="123456", extra={"region": region})).get_conn()
     assert client._transport.base_url == base_url
+
+
+def test_secrets_of_what_is_pushed(braze, heap):
+    """Several are valid at once, while one takes the place of another."""
+    assert heap(webhook_secret="secret-of-march, secret-of-april\n").get_webhook_secrets() == (
+        "secret-of-march",
+        "secret-of-april",
+    )
+    assert braze(currents_token=" token-of-the-connector ").get_currents_tokens() == (
+        "token-of-the-connector",
+    )
+    assert heap().get_webhook_secrets() == braze(currents_token="").get_currents_tokens() == ()

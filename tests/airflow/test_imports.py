@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
-HEAVY = ["duckdb", "pyarrow", "fastavro", "fastapi", "uvicorn", "numpy", "pandas"]
+HEAVY = ["duckdb", "pyarrow", "fastavro", "fastapi", "polars", "uvicorn", "numpy", "pandas"]
 OPERATORS = [
     "airflow_provider_heapbraze.members",
     "airflow_provider_heapbraze.operators.match",
     "airflow_provider_heapbraze.operators.cohort",
     "airflow_provider_heapbraze.hooks.braze",
     "airflow_provider_heapbraze.hooks.heap",
+    "airflow_provider_heapbraze.plugin",
+    "airflow_provider_heapbraze.sensors.heap_connect",
 ]
 
 
@@ -37,7 +39,14 @@ def test_dags_load_nothing_heavy(dag):
 
 
 def test_the_core_never_loads_airflow():
-    modules = ["members", "membership.sync", "membership.senders", "clients.braze", "sandbox.server"]
+    modules = [
+        "members",
+        "membership.sync",
+        "membership.senders",
+        "clients.braze",
+        "landing.server",
+        "sandbox.server",
+    ]
     code = "\n".join(f"import airflow_provider_heapbraze.{module}" for module in modules)
     program = f"import sys\n{code}\nassert 'airflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -86,14 +86,26 @@ def test_the_connection_forms_have_their_fields():
     assert braze.standard_fields.password.title == "REST API key"
     assert braze.standard_fields.login.hidden
     assert heap.standard_fields.login.title == "App ID"
-    assert list(braze.extra_fields) == ["instance", "partner_name", "partner_api_key", "data_import_key"]
+    assert list(braze.extra_fields) == [
+        "instance",
+        "partner_name",
+        "partner_api_key",
+        "data_import_key",
+        "currents_token",
+    ]
     assert list(heap.extra_fields) == ["region", "webhook_secret", "pii_salt"]
     hidden = {
         name
         for name, field in {**braze.extra_fields, **heap.extra_fields}.items()
         if field["schema"].get("format") == "password"
     }
-    assert hidden == {"partner_api_key", "data_import_key", "webhook_secret", "pii_salt"}
+    assert hidden == {
+        "partner_api_key",
+        "data_import_key",
+        "currents_token",
+        "webhook_secret",
+        "pii_salt",
+    }
 
 
 def test_the_ledger_is_an_option_of_airflows_configuration(monkeypatch):

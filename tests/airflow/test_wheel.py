@@ -44,9 +44,13 @@ def test_it_holds_the_license(wheel):
     assert wheel.read(f"{DIST_INFO}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
 
 
-def test_airflow_finds_the_entry_point(wheel):
+def test_airflow_finds_the_entry_points(wheel):
     entry_points = wheel.read(f"{DIST_INFO}/entry_points.txt").decode()
     assert entry_points.split() == [
+        "[airflow.plugins]",
+        "heapbraze",
+        "=",
+        "airflow_provider_heapbraze.plugin:HeapBrazePlugin",
         "[apache_airflow_provider]",
         "provider_info",
         "=",

@@ -84,7 +84,7 @@ def test_the_connections_open_it(heapbraze_sandbox):
     assert (heap["conn_type"], heap["host"], heap["extra"]) == (
         "heap",
         heapbraze_sandbox.url,
-        {"region": "us"},
+        {"region": "us", "webhook_secret": connections.WEBHOOK_SECRET},
     )
 
     partner = requests.post(

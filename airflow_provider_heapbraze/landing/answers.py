@@ -1,0 +1,71 @@
+"""What the receiver answers, and what the sender makes of it.
+
+Heap sends again after every 4xx and 5xx. So does Braze, but: a batch that is refused with 400 or 413 is split
+and sent again, and a single event that is refused with 400 is dropped for good; after 401 and 404 nothing is
+sent until somebody mends the connector. So Braze never gets a 400 here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+RETRY_AFTER = 10  # seconds; a full disk and a dead store take longer, and are asked again in vain
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer to a delivery.
+
+    :param outcome: how it is counted.
+    :param text: for whoever sets the sender up.
+    """
+
+    status: HTTPStatus
+    outcome: str
+    text: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return the headers that belong to it."""
+        if self.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            return {"Retry-After": str(RETRY_AFTER)}
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            return {"WWW-Authenticate": "Bearer"}
+        if self.status == HTTPStatus.REQUEST_TIMEOUT:
+            return {"Connection": "close"}
+        return {}
+
+
+class RefusedError(Exception):
+    """A delivery is not taken; nothing of it was written.
+
+    :param answer: for its sender.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.outcome)
+        self.answer = answer
+
+
+LANDED = Answer(HTTPStatus.OK, "landed", "")
+EMPTY = Answer(HTTPStatus.OK, "empty", "")
+
+MALFORMED = Answer(HTTPStatus.BAD_REQUEST, "malformed", "The body is not a Segments Sync webhook.")
+UNSIGNED = Answer(HTTPStatus.BAD_REQUEST, "unsigned", "Heap-Hash is missing or malformed.")
+STALE = Answer(HTTPStatus.FORBIDDEN, "stale", "The time in Heap-Hash is too old, or ahead.")
+WRONG_SIGNATURE = Answer(HTTPStatus.FORBIDDEN, "wrong_signature", "The signature in Heap-Hash is wrong.")
+WRONG_TOKEN = Answer(HTTPStatus.UNAUTHORIZED, "wrong_token", "The bearer token is missing or wrong.")
+NO_SOURCE = Answer(HTTPStatus.NOT_FOUND, "no_source", "A source is named with 1 to 64 of A-Z a-z 0-9 _ -.")
+TOO_SLOW = Answer(HTTPStatus.REQUEST_TIMEOUT, "too_slow", "The body took too long.")
+TOO_LARGE = Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", "The body is too large.")
+TOO_MANY = Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_many", "The body holds too many items.")
+TOO_DEEP = Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_deep", "The body is nested too deeply.")
+ENCODED = Answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "encoded", "The body must not be compressed.")
+GONE = Answer(HTTPStatus.SERVICE_UNAVAILABLE, "gone", "The sender went away.")
+NOT_CONFIGURED = Answer(HTTPStatus.SERVICE_UNAVAILABLE, "not_configured", "No secret is configured.")
+BUSY = Answer(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "Too many requests are open.")
+# A batch that is no JSON was cut or altered on its way: a 400 might have Braze drop what is in it.
+DAMAGED = Answer(HTTPStatus.SERVICE_UNAVAILABLE, "damaged", "The body is not JSON.")
+NOT_WRITTEN = Answer(HTTPStatus.SERVICE_UNAVAILABLE, "not_written", "It could not be written down.")
+UNEXPECTED = Answer(HTTPStatus.SERVICE_UNAVAILABLE, "unexpected", "The receiver failed.")

@@ -1,0 +1,109 @@
+"""The landing service as a plugin of Airflow's API server."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import time
+
+import httpx
+import pytest
+from airflow import plugins_manager
+from fastapi import FastAPI
+
+from airflow_provider_heapbraze import plugin
+from airflow_provider_heapbraze.plugin import landing
+from airflow_provider_heapbraze.segments_sync.pages import segment_folder
+from tests.unit.landing.receiving import signed
+from tests.unit.segments_sync.pushing import SEGMENT, page
+
+HEAP_SECRET, NEXT_SECRET = "secret-of-the-webhook", "secret-of-next-month"
+BRAZE_TOKEN = "token-of-the-connector"
+
+
+@pytest.fixture
+def landed(tmp_path, monkeypatch):
+    """Switch the service on; return where it writes."""
+    monkeypatch.setenv("AIRFLOW__HEAPBRAZE__LANDING", "True")
+    monkeypatch.setenv("AIRFLOW__HEAPBRAZE__LANDING_PATH", (tmp_path / "landed").as_uri())
+    for conn_type, extra in (
+        ("heap", {"webhook_secret": f"{HEAP_SECRET}, {NEXT_SECRET}"}),
+        ("braze", {"currents_token": BRAZE_TOKEN}),
+    ):
+        connection = {"conn_type": conn_type, "login": "app-id-of-a-test", "extra": extra}
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_type.upper()}_DEFAULT", json.dumps(connection))
+    landing._open.cache_clear()
+    yield tmp_path / "landed"
+    landing._open.cache_clear()
+
+
+@pytest.fixture
+def post():
+    """Post to a server that mounts what the plugin offers, as Airflow's does."""
+    app = FastAPI()
+    for offered in importlib.reload(plugin).HeapBrazePlugin.fastapi_apps:
+        app.mount(offered["url_prefix"], offered["app"])
+
+    async def ask(path, **request):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://airflow") as client:
+            return await client.post(f"/heapbraze/landing/{path}", **request)
+
+    return lambda path, **request: asyncio.run(ask(path, **request))
+
+
+def post_page(post, secret):
+    body = json.dumps(page("a task", ["somebody-in-heap"])).encode()
+    headers = signed(body, int(time.time() * 1000), secret)
+    return post("heap/segments", content=body, headers=headers)
+
+
+def lines(folder):
+    files = sorted(folder.rglob("*.ndjson"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("secret", [HEAP_SECRET, NEXT_SECRET])
+def test_a_webhook_is_landed(landed, post, secret):
+    assert post_page(post, secret).status_code == 200
+    (line,) = lines(segment_folder(landed, SEGMENT))
+    assert line["body"]["data"]["add"] == [{"id": "somebody-in-heap"}]
+
+
+def test_a_batch_is_landed(landed, post):
+    batch = {"events": [{"id": "event-1", "event_type": "users.messages.email.Open", "time": 1}]}
+    for token, status in ((BRAZE_TOKEN, 200), ("another-token-entirely", 401)):
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = post("braze/currents/production", json=batch, headers=headers)
+        assert answer.status_code == status
+    assert lines(landed / "braze" / "production") == [batch]
+
+
+def test_a_wrong_secret_is_refused(landed, post):
+    assert post_page(post, "secret-of-somebody-else").status_code == 403
+    assert not landed.exists()
+
+
+def test_without_a_secret_the_sender_comes_again(landed, post, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_HEAP_DEFAULT", json.dumps({"conn_type": "heap"}))
+    answer = post_page(post, HEAP_SECRET)
+    assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
+
+
+def test_without_a_path_it_says_what_is_missing(landed, post, monkeypatch, caplog):
+    monkeypatch.delenv("AIRFLOW__HEAPBRAZE__LANDING_PATH")
+    assert post_page(post, HEAP_SECRET).status_code == 503
+    assert "[heapbraze] landing_path" in caplog.text
+    monkeypatch.setenv("AIRFLOW__HEAPBRAZE__LANDING_PATH", landed.as_uri())
+    assert post_page(post, HEAP_SECRET).status_code == 200, "it is tried again"
+
+
+def test_it_is_off_by_default(post):
+    assert post_page(post, HEAP_SECRET).status_code == 404
+
+
+def test_airflow_finds_the_plugin():
+    plugins_manager._get_plugins.cache_clear()
+    found, errors = plugins_manager._get_plugins()
+    assert ("heapbraze" in {plugin.name for plugin in found}, errors) == (True, {})

@@ -1,0 +1,193 @@
+"""Deliveries share writes; what cannot be written is said, and nothing half-written can be seen."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from upath import UPath
+
+from airflow_provider_heapbraze.landing import writer
+from tests.unit.landing.receiving import batch, files, landed, page, signed, wait_until
+
+
+@pytest.fixture
+def memory():
+    """A folder in an object store."""
+    path = UPath(f"memory://{uuid4().hex}/landing")
+    yield path
+    path.fs.rm(str(path.parent), recursive=True)
+
+
+@pytest.fixture
+def dam(monkeypatch):
+    """Writes to the object store stop at it until it is opened; it can be for some paths only."""
+
+    one = SimpleNamespace(open=threading.Event(), before="", written=[])
+    put = MemoryFileSystem.pipe_file
+
+    def pipe_file(fs, path, value, **others):
+        if one.before in path:
+            assert one.open.wait(60)
+        put(fs, path, value, **others)
+        one.written.append(len(value.splitlines()))
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", pipe_file)
+    yield one
+    one.open.set()
+
+
+@pytest.fixture
+def threads():
+    with ThreadPoolExecutor(32) as pool:
+        yield pool
+
+
+def stored(path):
+    found = [file for file in path.rglob("*") if file.is_file()]
+    return [json.loads(line) for file in found for line in file.read_bytes().splitlines()]
+
+
+def test_an_object_store_gets_the_same_layout(receiving, memory, tmp_path):
+    for path in (memory, tmp_path):
+        receiver = receiving(path)
+        receiver.heap(page())
+        receiver.braze(batch("id-1"))
+    folders = [
+        {"/".join(file.parts[-4:-1]) for file in path.rglob("*.ndjson")} for path in (memory, tmp_path)
+    ]
+    assert folders[0] == folders[1]
+    assert sorted(map(str, stored(memory))) == sorted(map(str, landed(tmp_path)))
+
+
+def test_what_comes_during_a_write_shares_the_next_one(receiving, memory, dam, threads):
+    receiver = receiving(memory)
+    answers = [threads.submit(receiver.braze, batch("id-0"))]
+    receiver.wait_until_open(1)
+    answers += [threads.submit(receiver.braze, batch(f"id-{number}")) for number in range(1, 21)]
+    receiver.wait_until_open(21)
+    dam.open.set()
+    assert [answer.result().status_code for answer in answers] == [200] * 21
+    # Of the first write none but the first delivery is sure: others may have come while it gathered.
+    assert len(dam.written) <= 2
+    assert sum(dam.written) == 21
+    ids = sorted(event["id"] for line in stored(memory) for event in line["events"])
+    assert ids == sorted(f"id-{number}" for number in range(21))
+    assert receiver.metric("heapbraze_landing_deliveries_per_write_sum") == 21
+
+
+def test_a_file_does_not_grow_without_end(receiving, memory, dam, threads, monkeypatch):
+    monkeypatch.setattr(writer, "WRITE_BYTES", 1_000)
+    receiver = receiving(memory)
+    answers = [threads.submit(receiver.braze, batch("x" * 600)) for number in range(8)]
+    receiver.wait_until_open(8)
+    dam.open.set()
+    assert {answer.result().status_code for answer in answers} == {200}
+    assert max(dam.written) == 2
+
+
+def test_streams_do_not_wait_behind_each_other(receiving, memory, dam, threads):
+    dam.before = "/slow/"
+    receiver = receiving(memory)
+    behind = threads.submit(receiver.braze, batch("id-1"), source="slow")
+    receiver.wait_until_open(1)
+    assert receiver.braze(batch("id-2"), source="quick").status_code == 200
+    assert receiver.heap(page()).status_code == 200
+    assert not behind.done()
+    dam.open.set()
+    assert behind.result().status_code == 200
+
+
+def test_a_store_that_hangs_is_said_and_nothing_piles_up_behind_it(
+    receiving, memory, dam, threads, monkeypatch
+):
+    monkeypatch.setattr(writer, "WRITE_SECONDS", 0.05)
+    receiver = receiving(memory)
+    hanging = [threads.submit(receiver.braze, batch("id-1"), source=f"s{number}") for number in range(20)]
+    answers = [answer.result() for answer in hanging]
+    assert {(answer.status_code, answer.headers["Retry-After"]) for answer in answers} == {(503, "10")}
+    monkeypatch.setattr(writer, "WRITE_SECONDS", 3_600)  # nobody waits so long for the refusal
+    assert receiver.heap(page()).status_code == 503
+    ready = receiver.client.get("/ready")
+    assert (ready.status_code, ready.json()["reason"]) == (
+        503,
+        "The landing path cannot be written (TimeoutError).",
+    )
+    dam.open.set()
+    wait_until(lambda: receiver.heap(page()).status_code == 200)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "private"), RuntimeError("private"), ValueError()])
+def test_a_store_that_fails_is_said_and_comes_back(receiving, memory, monkeypatch, caplog, error):
+    receiver = receiving(memory)
+
+    def fail(*_, **__):
+        raise error
+
+    with monkeypatch.context() as broken:
+        broken.setattr(MemoryFileSystem, "pipe_file", fail)
+        answers = [receiver.heap(page()), receiver.braze(batch("id-1"))]
+    assert [(answer.status_code, answer.headers["Retry-After"]) for answer in answers] == [(503, "10")] * 2
+    assert stored(memory) == []
+    assert receiver.metric("heapbraze_landing_writes_total", outcome="failed") == 2
+    assert "private" not in caplog.text
+    assert receiver.heap(page()).status_code == 200
+    assert len(stored(memory)) == 1
+
+
+@pytest.mark.parametrize("step", ["fsync", "rename"])
+def test_a_disk_that_fails_at_any_step_leaves_nothing(receiver, tmp_path, monkeypatch, step):
+    receiver.heap(page())  # the folders are made, and their names are durable
+
+    def fail(*_, **__):
+        raise OSError(errno.EIO, "private")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os if step == "fsync" else Path, step, fail)
+        assert receiver.heap(page(members=["second"])).status_code == 503
+    assert len(landed(tmp_path)) == 1
+    assert receiver.heap(page(members=["third"])).status_code == 200
+    assert len(landed(tmp_path)) == 2
+
+
+def test_file_and_every_folder_on_the_way_are_flushed_before_the_answer(receiver, tmp_path, monkeypatch):
+    flushed = []
+    flush = os.fsync
+
+    def fsync(descriptor):
+        flushed.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert receiver.heap(page()).status_code == 200
+    [file] = files(tmp_path)
+    assert flushed[-2:] == [str(file.with_name(f".{file.name}.tmp")), str(file.parent)]
+    assert {str(folder) for folder in file.parents if folder.is_relative_to(tmp_path)} <= set(flushed)
+    flushed.clear()
+    assert receiver.heap(page()).status_code == 200
+    assert len(flushed) == 2
+
+
+def test_a_folder_that_was_removed_is_made_again(receiver, tmp_path):
+    receiver.heap(page())
+    [file] = files(tmp_path)
+    file.unlink()
+    file.parent.rmdir()
+    assert receiver.heap(page()).status_code == 200
+    assert len(landed(tmp_path)) == 1
+
+
+def test_names_are_numbered_and_never_the_same(receiver, tmp_path):
+    for number in range(5):
+        receiver.heap(page(number=number), signed(page(number=number)))
+    names = [file.stem.split("-") for file in files(tmp_path)]
+    assert [number for _, _, number in names] == [f"{number:08d}" for number in range(1, 6)]
+    assert len({process for _, process, _ in names}) == 1
