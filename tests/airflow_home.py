@@ -41,6 +41,7 @@ class Airflow:
         self.port = free_port()
         self.segment = home / "segment.csv"
         self.ledger = home / "ledger"
+        self.landed = home / "landed"
         self.currents = home / "currents"
         self.currents.mkdir()
         self.cohorts = home / "cohorts.yaml"
@@ -67,6 +68,8 @@ class Airflow:
             # A triggerer that is killed is known to be gone sooner than by default.
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
             "AIRFLOW__HEAPBRAZE__LEDGER": self.ledger.as_uri(),
+            "AIRFLOW__HEAPBRAZE__LANDING": "True",
+            "AIRFLOW__HEAPBRAZE__LANDING_PATH": self.landed.as_uri(),
             "HEAP_COHORTS_FILE": str(self.cohorts),
             "BRAZE_SEGMENTS_FILE": str(segments),
             "BRAZE_CURRENTS_SOURCE": self.currents.as_uri(),
