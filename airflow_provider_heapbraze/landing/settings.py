@@ -19,7 +19,10 @@ HEAP_SECRETS = "HEAPBRAZE_LANDING_HEAP_SECRETS"
 BRAZE_TOKENS = "HEAPBRAZE_LANDING_BRAZE_TOKENS"
 HOST = "HEAPBRAZE_LANDING_HOST"
 PORT = "HEAPBRAZE_LANDING_PORT"
+MOST_BYTES = "HEAPBRAZE_LANDING_MOST_BYTES"
 HIGHEST_PORT = 65_535
+MOST_OPEN = 64
+MOST_BYTES_THERE_MAY_BE = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Settings:
     :param path: a path with pathlib's interface.
     :param heap_secrets: of Heap's webhook; several while they are rotated.
     :param braze_tokens: of Braze's connector, likewise.
-    :param most_bytes: of a body. Braze splits a larger batch; Heap does not split a page.
+    :param most_bytes: of a body. Braze splits a larger batch; Heap does not split a page, and does not say
+        how large one may be.
     :param most_open: deliveries of each sender that are being taken; memory holds as many bodies, twice.
     :param host: where the standalone server listens.
     :param port: likewise; 0 takes a free one.
@@ -39,7 +43,7 @@ class Settings:
     heap_secrets: tuple[str, ...] = field(default=(), repr=False)
     braze_tokens: tuple[str, ...] = field(default=(), repr=False)
     most_bytes: int = 8 << 20
-    most_open: int = 64
+    most_open: int = MOST_OPEN
     host: str = "127.0.0.1"
     port: int = 8088
 
@@ -56,6 +60,7 @@ class Settings:
             braze_tokens=_secrets(BRAZE_TOKENS, environment),
             host=environment.get(HOST, "").strip() or cls.host,
             port=_port(environment.get(PORT, "").strip() or str(cls.port)),
+            most_bytes=_bytes(environment.get(MOST_BYTES, "").strip() or str(cls.most_bytes)),
         )
         if not settings.heap_secrets and not settings.braze_tokens:
             raise ConfigurationError(
@@ -111,4 +116,13 @@ def _secrets(name: str, environment: Mapping[str, str]) -> tuple[str, ...]:
 def _port(text: str) -> int:
     if not re.fullmatch("[0-9]{1,5}", text) or int(text) > HIGHEST_PORT:
         raise ConfigurationError(f"{PORT} must be a number from 0 to {HIGHEST_PORT}.")
+    return int(text)
+
+
+def _bytes(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= MOST_BYTES_THERE_MAY_BE):
+        raise ConfigurationError(
+            f"{MOST_BYTES} must be a number of bytes, at most {MOST_BYTES_THERE_MAY_BE:,}: as many as "
+            f"{MOST_OPEN} bodies of each sender are held in memory."
+        )
     return int(text)

@@ -35,7 +35,8 @@ SERVER_CURSOR = "heapbraze_members"
 
 # What a query may begin with, after comments and brackets.
 _QUERY = re.compile(
-    r"(?:\s|\(|--[^\n]*\n|#[^\n]*\n|/\*.*?\*/)*(?:SELECT|WITH|FROM|TABLE|VALUES)\b", re.IGNORECASE | re.DOTALL
+    r"(?:\s|\(|--[^\n]*\n|#[^\n]*\n|/\*(?:[^*]|\*(?!/))*\*/)*(?:SELECT|WITH|FROM|TABLE|VALUES)\b",
+    re.IGNORECASE | re.DOTALL,
 )
 
 _SQLSTATE = re.compile(r"[0-9A-Z]{5}")

@@ -1,15 +1,17 @@
 """The landing service inside Airflow's API server.
 
 What Heap and Braze must know stands in the default connections: Heap's ``webhook_secret``, Braze's
-``currents_token``. The API server is restarted after a change of them.
+``currents_token``. They are read again every minute: a change counts soon, and a database that was away does
+not switch a sender off for good.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
-from functools import cache
+import time
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, conf
@@ -28,37 +30,52 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
-_opening = threading.Lock()
+READ_EVERY = 60.0  # seconds
 
 
 async def landing(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve; the service is opened by the first request, so that Airflow's other processes do not open it."""
     try:
-        app = await asyncio.to_thread(_app)
+        app = await asyncio.to_thread(_service.app)
     except ConfigurationError as error:
         log.error("The landing service cannot be opened: %s", error)  # noqa: TRY400 - the sentence says all
         app = _not_configured
     await app(scope, receive, send)
 
 
-def _app() -> ASGIApp:
-    with _opening:
-        return _open()
+class Service:
+    """The app for the settings of now."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._read_at = -math.inf
+        self._settings: Settings | None = None
+        self._app: ASGIApp = _not_configured
+
+    def app(self) -> ASGIApp:
+        """Return the app; the same one, until the settings are others.
+
+        :raises ConfigurationError: there is nowhere to write to.
+        """
+        with self._lock:
+            if time.monotonic() >= self._read_at + READ_EVERY:
+                settings = _settings()
+                if settings != self._settings:
+                    self._app, self._settings = make_app(settings), settings
+                self._read_at = time.monotonic()
+            return self._app
 
 
-@cache
-def _open() -> ASGIApp:
+def _settings() -> Settings:
     path = conf.get("heapbraze", "landing_path", fallback="")
     if not path:
         raise ConfigurationError(
             "Airflow's configuration does not say where what is pushed goes: set [heapbraze] landing_path."
         )
-    return make_app(
-        Settings(
-            path=path_of(path),
-            heap_secrets=_secrets(HeapHook().get_webhook_secrets),
-            braze_tokens=_secrets(BrazeHook().get_currents_tokens),
-        )
+    return Settings(
+        path=path_of(path),
+        heap_secrets=_secrets(HeapHook().get_webhook_secrets),
+        braze_tokens=_secrets(BrazeHook().get_currents_tokens),
     )
 
 
@@ -75,3 +92,6 @@ async def _not_configured(scope: Scope, receive: Receive, send: Send) -> None:
 
     response = PlainTextResponse(NOT_CONFIGURED.text, NOT_CONFIGURED.status, NOT_CONFIGURED.headers)
     await response(scope, receive, send)
+
+
+_service = Service()

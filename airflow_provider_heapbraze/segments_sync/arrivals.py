@@ -62,6 +62,15 @@ DISAGREEING = """
 """
 
 
+# A page that comes again says the same; else it is no repeat, and somebody would be forgotten.
+DIFFERING = """
+    SELECT max(file) AS file FROM pages WHERE total > 0 GROUP BY task, page HAVING count(DISTINCT body) > 1
+    UNION ALL SELECT file FROM pages JOIN known_tasks USING (task) WHERE NOT left_out
+        AND list_contains(list_transform(bodies, lambda known: split_part(known, ':', 1)), page::VARCHAR)
+        AND NOT list_contains(bodies, concat(page, ':', body))
+"""
+
+
 class Arrivals:
     """The landed files of a segment that were not read before, as the table ``pages``.
 
@@ -205,7 +214,7 @@ class Arrivals:
                     maximum_object_size = {self._longest},
                     columns = {{received_at: 'BIGINT', sent_at: 'BIGINT', body: '{WEBHOOK}'}})
             )
-            SELECT *, md5(concat(added, ' ', removed)) AS body,
+            SELECT *, md5(concat({_in_order("added")}, ' ', {_in_order("removed")})) AS body,
                 CASE action WHEN '{DRAIN}' THEN 0 ELSE TRY_CAST(page_number ->> '$' AS BIGINT) END AS page,
                 CASE action WHEN '{DRAIN}' THEN 0 ELSE TRY_CAST(total_pages ->> '$' AS BIGINT) END AS total,
                 left(sha256(CASE action WHEN '{DRAIN}' THEN concat('drain ', sent_at)
@@ -216,7 +225,14 @@ class Arrivals:
     def _check(self) -> None:
         problems = self._space.ask(
             "SELECT file, problem FROM pages WHERE problem IS NOT NULL ORDER BY file LIMIT 1"
-        ) or [(file, "does not agree with other pages of its task") for (file,) in self._disagreeing()]
+        )
+        problems += [
+            (file, "does not agree with other pages of its task") for file in self._found(DISAGREEING)
+        ]
+        problems += [
+            (file, "says something else than the same page of its task said before")
+            for file in self._found(DIFFERING)
+        ]
         for file, problem in problems:
             raise UnusablePageError(
                 f"A webhook in the landed file {storage.uri(self.files[file])} {problem}. Nothing was sent. "
@@ -225,8 +241,13 @@ class Arrivals:
                 "and start the segment's sync anew in Heap."
             )
 
-    def _disagreeing(self) -> list[tuple[int]]:
-        return self._space.ask(f"{DISAGREEING} ORDER BY 1 LIMIT 1")
+    def _found(self, query: str) -> list[int]:
+        return [file for (file,) in self._space.ask(f"{query} ORDER BY 1 LIMIT 1")]
+
+
+def _in_order(members: str) -> str:
+    """Return SQL for a page's list of members, whatever their order."""
+    return f"CAST(list_sort(CAST(json_extract({members}, '$[*].id') AS VARCHAR[])) AS VARCHAR)"
 
 
 def name_of(path: Path) -> str:

@@ -34,7 +34,7 @@ VIEWS = """
         ORDER BY task, page, received_at, body;
     CREATE OR REPLACE VIEW tasks AS
         SELECT task, min(received_at) AS began_at, max(received_at) AS newest_at, count(*) AS here,
-            max(total) AS total
+            max(total) AS total, list(concat(page, ':', body)) AS bodies
         FROM firsts GROUP BY task;
 """
 MERGED = """
@@ -198,8 +198,8 @@ class _Folding:
     def _decided(self, drained_at: int) -> Path:
         return self._write(
             "tasks",
-            "SELECT task, total, left_out FROM known_tasks UNION ALL "
-            f"SELECT task, total, here < total AND began_at > {drained_at} FROM tasks",
+            "SELECT task, total, left_out, bodies FROM known_tasks UNION ALL "
+            f"SELECT task, total, here < total AND began_at > {drained_at}, bodies FROM tasks",
         )
 
     def _files(self, watermark: int) -> Path:

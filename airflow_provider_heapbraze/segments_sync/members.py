@@ -78,6 +78,11 @@ class SegmentSyncMembers:
             column_place(column, [self.id_column], source)
         path = access.path(self.path.strip())
         path = storage.local(path) or path
+        if not path.exists():
+            raise ConfigurationError(
+                f"There is no landing path {storage.uri(path)}: what Heap pushed cannot be read, which is no "
+                "empty segment. Nothing was sent. Look at path, and whether its storage is there."
+            )
         ledger = SegmentLedger(access.ledger, storage.uri(path).rstrip("/"), segment_id)
         folded = fold(space, segment_folder(path, segment_id), segment_id, ledger, patience)
         taken_at = datetime.fromtimestamp(folded.snapshot.as_of / 1000, UTC)

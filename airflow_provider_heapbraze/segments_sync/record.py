@@ -5,7 +5,8 @@ Per landing path and segment there is a folder::
     segment.json                        whom this is about
     log/00000001.json                   numbered entries: a snapshot, its counts and how far it reaches
     snapshots/<entry>-…-members.parquet id (JSON), said_at, task, present: who was added or removed last
-    snapshots/<entry>-…-tasks.parquet   task, total, left_out: digests of all tasks that have been decided
+    snapshots/<entry>-…-tasks.parquet   task, total, left_out, bodies: all tasks that have been decided, as
+                                        digests; bodies are <page>:<digest>
     snapshots/<entry>-…-files.parquet   name: landed files that were read, as far as they are still listed
 
 An entry's place is taken by create-if-absent, after its snapshot is written. The log is kept; of the
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 TABLES = {
     "members": "id JSON, said_at BIGINT, task VARCHAR, present BOOLEAN",
-    "tasks": "task VARCHAR, total BIGINT, left_out BOOLEAN",
+    "tasks": "task VARCHAR, total BIGINT, left_out BOOLEAN, bodies VARCHAR[]",
     "files": "name VARCHAR",
 }
 SNAPSHOTS_KEPT = 5

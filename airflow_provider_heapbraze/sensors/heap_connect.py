@@ -78,9 +78,12 @@ class HeapConnectDumpSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, int]:
         """Go on: the triggerer has seen a new dump, or has looked for one long enough."""
+        look = self._look(context)  # also at the end: the triggerer may have been away
+        if look.dump is not None:
+            return self._taken(look.dump)
         if event["status"] != NEW_DUMP:
             self._end_without_dump()
-        # Another run may have taken that dump; then this one waits on.
+        # Another run has taken that dump.
         return self._take_or_defer(context, until=event["until"])
 
     def poke(self, context: Context) -> PokeReturnValue:

@@ -141,6 +141,12 @@ class TestTimeout:
         with pytest.raises(error, match="No new dump has come"):
             task.execute_complete(context(), event)
 
+    def test_what_has_come_while_no_triggerer_ran_counts(self, dumps, on_timeout, error):
+        task = sensor(dumps, deferrable=True, timeout=0, on_timeout=on_timeout)
+        event = fired(deferred(task))
+        put(dumps, 10)
+        assert task.execute_complete(context(), event) == {"dump_id": 10, "tables": 1}
+
     def test_in_a_worker(self, dumps, on_timeout, error):
         task = sensor(
             dumps, table="users", deferrable=False, timeout=0, poke_interval=0.01, on_timeout=on_timeout

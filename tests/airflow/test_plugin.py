@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import os
 import time
 
 import httpx
@@ -33,9 +34,8 @@ def landed(tmp_path, monkeypatch):
     ):
         connection = {"conn_type": conn_type, "login": "app-id-of-a-test", "extra": extra}
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_type.upper()}_DEFAULT", json.dumps(connection))
-    landing._open.cache_clear()
-    yield tmp_path / "landed"
-    landing._open.cache_clear()
+    monkeypatch.setattr(landing, "_service", landing.Service())
+    return tmp_path / "landed"
 
 
 @pytest.fixture
@@ -89,6 +89,16 @@ def test_without_a_secret_the_sender_comes_again(landed, post, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_HEAP_DEFAULT", json.dumps({"conn_type": "heap"}))
     answer = post_page(post, HEAP_SECRET)
     assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
+
+
+def test_a_secret_that_is_filled_in_later_counts(landed, post, monkeypatch):
+    connection = os.environ["AIRFLOW_CONN_HEAP_DEFAULT"]
+    monkeypatch.delenv("AIRFLOW_CONN_HEAP_DEFAULT")
+    assert post_page(post, HEAP_SECRET).status_code == 503
+    monkeypatch.setenv("AIRFLOW_CONN_HEAP_DEFAULT", connection)
+    assert post_page(post, HEAP_SECRET).status_code == 503, "the connections are not read for each request"
+    monkeypatch.setattr(landing, "READ_EVERY", 0.0)
+    assert post_page(post, HEAP_SECRET).status_code == 200
 
 
 def test_without_a_path_it_says_what_is_missing(landed, post, monkeypatch, caplog):

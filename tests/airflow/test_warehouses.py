@@ -180,6 +180,7 @@ def test_what_is_said_about_a_query_that_fails(warehouse, driver, tmp_path, sql,
         "/* SELECT */ INSERT INTO kept VALUES (2)",
         "CREATE TABLE copied AS SELECT * FROM kept",
         "EXPLAIN SELECT 1",
+        "/* a line */\n" * 50 + "EXPLAIN SELECT 1",
         "SELECTED",
     ],
 )

@@ -23,13 +23,14 @@ def read(**changes):
 
 
 def test_what_is_read():
-    settings = read(HOST=" 0.0.0.0 ", PORT="80")
+    settings = read(HOST=" 0.0.0.0 ", PORT="80", MOST_BYTES="1000000")
     assert settings == Settings(
         Path("/data/landing"),
         ("private-secret-1",),
         ("private-token-1",),
         host="0.0.0.0",  # noqa: S104 - nothing listens
         port=80,
+        most_bytes=1_000_000,
     )
 
 
@@ -77,6 +78,9 @@ def test_a_path_in_an_object_store():
         ({"PORT": "-1"}, "PORT must be"),
         ({"PORT": "http"}, "PORT must be"),
         ({"PORT": "٨٠"}, "PORT must be"),
+        ({"MOST_BYTES": "0"}, "MOST_BYTES must be"),
+        ({"MOST_BYTES": "8 MiB"}, "MOST_BYTES must be"),
+        ({"MOST_BYTES": str(1 << 40)}, "MOST_BYTES must be"),
     ],
 )
 def test_what_is_wrong_is_said_without_what_is_private(changes, reason):

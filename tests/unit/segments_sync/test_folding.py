@@ -13,6 +13,7 @@ from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.membership.identity import IdentityMapping
 from airflow_provider_heapbraze.membership.matching import match
+from airflow_provider_heapbraze.segments_sync.errors import UnusablePageError
 from airflow_provider_heapbraze.segments_sync.members import SegmentSyncMembers
 from airflow_provider_heapbraze.segments_sync.record import SNAPSHOTS_KEPT
 from tests.unit.membership.members_conformance import outcome
@@ -48,10 +49,22 @@ def test_a_repeated_page_changes_nothing_in_the_same_run_and_days_later(pushed):
     pushed.land(page("first", ["ann"]), at=0)
     pushed.land(page("second", [], ["ann"]), at=10)
     pushed.land(page("first", ["ann"]), at=20)
-    pushed.land(page("first", ["somebody else"]), at=21)
     assert pushed.fold() == ([], 10)
     pushed.land(page("first", ["ann"]), at=9 * 24 * HOUR)
     assert pushed.fold() == ([], 10)
+
+
+@pytest.mark.parametrize("folded_before", [False, True])
+def test_a_page_that_says_something_else_is_no_repeat(pushed, folded_before):
+    """Should Heap give every sync the same id, nobody is forgotten in silence."""
+    pushed.land(page("first", ["ann", "bob"]), at=0)
+    if folded_before:
+        assert pushed.members() == ["ann", "bob"]
+    pushed.land(page("first", ["bob", "ann"]), at=10)
+    pushed.land(page("first", ["private-person"]), at=20)
+    with pytest.raises(UnusablePageError, match=r"says something else .* Nothing was sent") as caught:
+        pushed.fold()
+    assert "private-person" not in str(caught.value)
 
 
 def test_removal_wins_where_one_task_says_both_and_that_is_told(pushed, caplog):
@@ -164,11 +177,20 @@ def test_an_empty_path(pushed):
 
 def test_a_segment_of_which_nothing_landed_is_not_an_empty_one(pushed):
     message = "Nothing has landed for segment 1338065.*not an empty segment.*landing path.*webhooks"
+    (pushed.root / "landed").mkdir()
     with pytest.raises(ConfigurationError, match=message):
         pushed.members()
     pushed.land(page("first", ["ann"]), at=0)
     with pytest.raises(ConfigurationError, match="Nothing has landed for segment 7"):
         pushed.members(segment_id=7)
+
+
+def test_a_landing_path_that_is_gone_is_not_a_segment_without_news(pushed):
+    pushed.land(page("first", ["ann"]), at=0)
+    assert pushed.members() == ["ann"]
+    shutil.rmtree(pushed.root / "landed")
+    with pytest.raises(ConfigurationError, match=r"There is no landing path .* Nothing was sent"):
+        pushed.members()
 
 
 def test_files_that_are_not_finished_or_not_of_the_landing_are_passed_over(pushed):

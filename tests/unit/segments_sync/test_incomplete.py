@@ -64,7 +64,8 @@ def test_what_comes_in_that_time_is_applied(three_of_five):
 def test_a_repeated_page_does_not_make_the_wait_longer(three_of_five):
     pushed = three_of_five
     pushed.clock = HeldClock(now=102)
-    pushed.clock.meanwhile = [(500, lambda: pushed.land(page("second", number=1, total=5), at=602))]
+    again = page("second", ["user-1"], ["ann"], number=1, total=5)
+    pushed.clock.meanwhile = [(500, lambda: pushed.land(again, at=602))]
     with pytest.raises(IncompleteSyncError):
         pushed.members(wait_seconds=900)
     assert pushed.clock.slept == 900
