@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from types import SimpleNamespace
 
+import httpx
 import pytest
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -20,11 +21,14 @@ from airflow.providers.common.compat.sdk import (
 from airflow.sdk import Asset
 
 from airflow_provider_heapbraze.hooks import _connection
+from airflow_provider_heapbraze.landing.app import make_app
+from airflow_provider_heapbraze.landing.settings import Settings
 from airflow_provider_heapbraze.operators.currents import BrazeCurrentsToHeapOperator
 from airflow_provider_heapbraze.sensors.currents import BrazeCurrentsSensor
 from airflow_provider_heapbraze.triggers.currents import BrazeCurrentsTrigger
 from tests.currents import samples
 
+TOKEN = "token-of-the-connector"
 SALT = "private-salt-of-the-connection"
 
 
@@ -80,6 +84,31 @@ def test_an_hour_and_the_next(exporting):
     assert (second["files"], second["sent"]) == (1, 2), "a late file is found"
     assert exporting.sandbox.heap_sends() == {1: 22}
     assert len(json.dumps(second)) < 600
+
+
+def test_what_the_landing_service_took_is_exported_as_it_is(exporting):
+    """Batches as Braze posts them, and one of them once more."""
+    landed = exporting.home / "landed"
+    app = make_app(Settings(path=landed, braze_tokens=(TOKEN,)))
+    types = [event_type for event_type in samples.TYPES if samples.http_events(event_type)][:10]
+    batches = [samples.http_batch(samples.http_events(event_type)) for event_type in types]
+
+    async def post():
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://landing") as braze:
+            for batch in [*batches, batches[0]]:
+                headers = {"Authorization": f"Bearer {TOKEN}"}
+                answer = await braze.post("/braze/currents/production", json=batch, headers=headers)
+                assert answer.status_code == 200
+
+    asyncio.run(post())
+    exporting.source = landed / "braze" / "production"
+    result = operator(exporting).execute(context())
+    once_more = len(batches[0]["events"])
+    assert (result["files"], result["events"]) == (11, sum(len(b["events"]) for b in batches) + once_more)
+    put(exporting, *types)
+    again = operator(exporting).execute(context("hour-2"))
+    assert (again["sent"], again["duplicates"]) == (0, result["sent"]), "the same events, in Avro"
 
 
 def test_the_xcom_adds_up_and_names_nobody(exporting):
