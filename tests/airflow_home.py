@@ -165,7 +165,7 @@ class Airflow:
 
     def restart_triggerer(self):
         """Kill the triggerer in the middle of its work, and start another one."""
-        killed = [process for process in self._processes() if "triggerer" in " ".join(process.cmdline())]
+        killed = [process for process in self._processes() if "triggerer" in _command(process)]
         for process in killed:
             process.kill()
         with (self.home / "triggerer.log").open("w") as output:
@@ -197,6 +197,12 @@ class Airflow:
         runs = self.query("SELECT run_id, logical_date, state FROM dag_run")
         log = (self.home / "standalone.log").read_text()
         raise AssertionError(f"waited in vain: {tasks} {runs}\n{log[-3000:]}")
+
+
+def _command(process):
+    with suppress(psutil.Error):  # gone, or about to be
+        return " ".join(process.cmdline())
+    return ""
 
 
 def _ports_of_peers(process):
