@@ -35,7 +35,7 @@ def zipped(*contents: bytes, compression=zipfile.ZIP_DEFLATED, names=None) -> by
 
 
 def gzipped(*contents: bytes) -> bytes:
-    return b"".join(gzip.compress(content, 5) for content in contents)
+    return b"".join(gzip.compress(content, 5, mtime=0) for content in contents)
 
 
 def person(i: int, size: int = 0) -> bytes:
