@@ -8,7 +8,7 @@ import sys
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.landing.notes import log
-from airflow_provider_heapbraze.landing.server import listen, make_server
+from airflow_provider_heapbraze.landing.server import check_path, listen, make_server
 from airflow_provider_heapbraze.landing.settings import Settings
 
 
@@ -17,6 +17,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         settings = Settings.from_environment(os.environ)
+        check_path(settings)
         sock = listen(settings)
     except ConfigurationError as error:
         sys.exit(str(error))

@@ -1,14 +1,20 @@
 """What the receiver answers, and what the sender makes of it.
 
 Heap sends again after every 4xx and 5xx. So does Braze, but: a batch that is refused with 400 or 413 is split
-and sent again, and a single event that is refused with 400 is dropped for good; after 401 and 404 nothing is
-sent until somebody mends the connector. So Braze never gets a 400 here.
+and sent again, and a single event that is refused with 400 is dropped for good; after 401, 403 and 404
+nothing is sent until somebody mends the connector; and after five days of any other refusal Braze gives the
+connector up, and what happens then is lost.
+
+So Braze never gets a 400 here. And who is known to be the sender is asked to send again only what another
+time, or another size, can mend: what nobody understands is kept in quarantine, and answered with 200.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
+
+from airflow_provider_heapbraze.landing.settings import BRAZE_TOKENS, HEAP_SECRETS
 
 RETRY_AFTER = 10  # seconds; a full disk and a dead store take longer, and are asked again in vain
 
@@ -50,8 +56,8 @@ class RefusedError(Exception):
 
 LANDED = Answer(HTTPStatus.OK, "landed", "")
 EMPTY = Answer(HTTPStatus.OK, "empty", "")
+QUARANTINED = Answer(HTTPStatus.OK, "quarantined", "It is not understood, and is kept as it came.")
 
-MALFORMED = Answer(HTTPStatus.BAD_REQUEST, "malformed", "The body is not a Segments Sync webhook.")
 UNSIGNED = Answer(HTTPStatus.BAD_REQUEST, "unsigned", "Heap-Hash is missing or malformed.")
 STALE = Answer(HTTPStatus.FORBIDDEN, "stale", "The time in Heap-Hash is too old, or ahead.")
 WRONG_SIGNATURE = Answer(HTTPStatus.FORBIDDEN, "wrong_signature", "The signature in Heap-Hash is wrong.")
@@ -61,11 +67,25 @@ TOO_SLOW = Answer(HTTPStatus.REQUEST_TIMEOUT, "too_slow", "The body took too lon
 TOO_LARGE = Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", "The body is too large.")
 TOO_MANY = Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_many", "The body holds too many items.")
 TOO_DEEP = Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_deep", "The body is nested too deeply.")
-ENCODED = Answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "encoded", "The body must not be compressed.")
 GONE = Answer(HTTPStatus.SERVICE_UNAVAILABLE, "gone", "The sender went away.")
-NOT_CONFIGURED = Answer(HTTPStatus.SERVICE_UNAVAILABLE, "not_configured", "No secret is configured.")
+NO_SECRET = Answer(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "not_configured",
+    f"No secret of Heap's webhook is configured. Set {HEAP_SECRETS}; in Airflow's API server, "
+    "webhook_secret in the extra of the connection heap_default.",
+)
+NO_TOKEN = Answer(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "not_configured",
+    f"No token of Braze's connector is configured. Set {BRAZE_TOKENS}; in Airflow's API server, "
+    "currents_token in the extra of the connection braze_default.",
+)
 BUSY = Answer(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "Too many requests are open.")
-# A batch that is no JSON was cut or altered on its way: a 400 might have Braze drop what is in it.
-DAMAGED = Answer(HTTPStatus.SERVICE_UNAVAILABLE, "damaged", "The body is not JSON.")
+QUARANTINE_FULL = Answer(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "quarantine_full",
+    "It is not understood, and its folder below quarantine/ of the landing path is full. Look at what is "
+    "there, and move it away.",
+)
 NOT_WRITTEN = Answer(HTTPStatus.SERVICE_UNAVAILABLE, "not_written", "It could not be written down.")
 UNEXPECTED = Answer(HTTPStatus.SERVICE_UNAVAILABLE, "unexpected", "The receiver failed.")

@@ -14,13 +14,12 @@ from starlette.routing import Route
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.clock import SYSTEM_CLOCK
-from airflow_provider_heapbraze.landing import answers, bodies
+from airflow_provider_heapbraze.landing import answers, bodies, quarantine
 from airflow_provider_heapbraze.landing.answers import Answer, RefusedError
 from airflow_provider_heapbraze.landing.credentials import check_bearer, heap_signature
 from airflow_provider_heapbraze.landing.doors import BRAZE, HEAP, Doors
 from airflow_provider_heapbraze.landing.metrics import Metrics
 from airflow_provider_heapbraze.landing.notes import Notes, log
-from airflow_provider_heapbraze.landing.store import store_at
 from airflow_provider_heapbraze.landing.writer import NotWrittenError, Writer, kind_of
 from airflow_provider_heapbraze.segments_sync.pages import landed_line, segment_folder
 
@@ -73,12 +72,12 @@ class Landing:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self._settings = settings
         self._clock = clock
-        self._doors = Doors(settings.most_open)
+        self._doors = Doors(settings.most_open, clock)
         self._metrics = Metrics()
         for route in (HEAP, BRAZE):
             self._metrics.open.labels(route).set_function(partial(self._doors.open, route))
         self._notes = Notes(clock)
-        self._writer = Writer(store_at(settings.path), self._metrics, self._notes, self._doors)
+        self._writer = Writer(settings.path, self._metrics, self._notes, self._doors)
         self._looking = asyncio.Lock()
         self._look_again = clock.monotonic()
         self._not_ready = ""
@@ -104,14 +103,17 @@ class Landing:
 
     async def _take_page(self, request: Request) -> Answer:
         if not self._settings.heap_secrets:
-            raise RefusedError(answers.NOT_CONFIGURED)
+            raise RefusedError(answers.NO_SECRET)
         signature = heap_signature(request.headers.getlist("heap-hash"))
         signature.check_age(self._now())
+        bodies.check_length(request, self._settings.most_bytes)
         with self._doors.entered(HEAP):
-            with self._doors.reading():
+            async with self._doors.reading(HEAP):
                 body = await bodies.read(request, self._settings.most_bytes)
                 await _checked(body, lambda: signature.check(body, self._settings.heap_secrets))
                 segment_id = await _checked(body, lambda: bodies.segment_of_page(body))
+            if segment_id is None:
+                return await self._set_aside(HEAP, (HEAP,), body)
             now = self._now()
             line = landed_line(body, received_at=now, sent_at=int(signature.sent_at))
             stream = segment_folder(self._settings.path, segment_id).parts[-2:]
@@ -123,13 +125,16 @@ class Landing:
         if not SOURCE.fullmatch(source):
             raise RefusedError(answers.NO_SOURCE)
         if not self._settings.braze_tokens:
-            raise RefusedError(answers.NOT_CONFIGURED)
+            raise RefusedError(answers.NO_TOKEN)
         check_bearer(request.headers.getlist("authorization"), self._settings.braze_tokens)
+        bodies.check_length(request, self._settings.most_bytes)
         with self._doors.entered(BRAZE):
-            with self._doors.reading():
+            async with self._doors.reading(BRAZE):
                 body = await bodies.read(request, self._settings.most_bytes)
                 line = await _checked(body, lambda: bodies.line_of_batch(body))
             if line is None:
+                return await self._set_aside(BRAZE, (BRAZE, source), body)
+            if not line:
                 return answers.EMPTY
             await self._land(BRAZE, (BRAZE, source), self._now(), line)
         return answers.LANDED
@@ -160,6 +165,15 @@ class Landing:
     async def _land(self, route: str, stream: tuple[str, ...], received_at: int, line: bytes) -> None:
         await self._writer.land(stream, received_at, line)
         self._metrics.bytes.labels(route).inc(len(line))
+
+    async def _set_aside(self, route: str, stream: tuple[str, ...], body: bytes) -> Answer:
+        await self._writer.set_aside(stream, body)
+        self._notes.warn(
+            f"{route} quarantined",
+            f"A delivery by {route} is not understood. It is kept as it came, as {quarantine.name_of(body)} "
+            f"below {quarantine.FOLDER}/{route} of the landing path. Nothing reads it there: look at it.",
+        )
+        return answers.QUARANTINED
 
     async def _reason_against(self) -> str:
         if not self._settings.heap_secrets and not self._settings.braze_tokens:

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from airflow_provider_heapbraze.landing.answers import BUSY, RefusedError
+from airflow_provider_heapbraze.landing.answers import BUSY, TOO_SLOW, RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
+
+    from airflow_provider_heapbraze.clients.clock import Clock
 
 HEAP, BRAZE = "heap", "braze"
+READ_SECONDS = 30.0  # for the whole body
+LONG = 2.0  # seconds; where a place is wanted, nobody is waited for longer
 
 
 class Doors:
     """One for each sender: whoever crowds at one does not shut the other.
 
+    Who has been read for long makes room for the next one: whether Heap has signed a body is known at its
+    end, and a stranger could keep a place by never coming there.
+
     :param most_open: deliveries of each sender.
+    :param clock: time, handed in.
     """
 
-    def __init__(self, most_open: int) -> None:
+    def __init__(self, most_open: int, clock: Clock) -> None:
         self._most_open = most_open
+        self._clock = clock
+        # Since when each is being read; the oldest first.
+        self._readers: dict[str, dict[asyncio.Timeout, float]] = {HEAP: {}, BRAZE: {}}
         self._open = {HEAP: 0, BRAZE: 0}
         self._reading = 0
         self._all_read = asyncio.Event()
@@ -38,20 +49,31 @@ class Doors:
         :raises RefusedError: there are too many.
         """
         if self._open[route] >= self._most_open:
-            raise RefusedError(BUSY)
+            self._make_room(route)
         self._open[route] += 1
         try:
             yield
         finally:
             self._open[route] -= 1
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Say that a delivery is being read for as long as the context lasts."""
+    @asynccontextmanager
+    async def reading(self, route: str) -> AsyncIterator[None]:
+        """Say that a delivery is being read for as long as the context lasts.
+
+        :raises RefusedError: it takes too long.
+        """
         self._reading += 1
         self._all_read.clear()
+        readers = self._readers[route]
         try:
-            yield
+            async with asyncio.timeout(READ_SECONDS) as limit:
+                readers[limit] = self._clock.monotonic()
+                try:
+                    yield
+                finally:
+                    readers.pop(limit, None)
+        except TimeoutError:
+            raise RefusedError(TOO_SLOW) from None
         finally:
             self._reading -= 1
             if not self._reading:
@@ -62,3 +84,10 @@ class Doors:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._all_read.wait()
+
+    def _make_room(self, route: str) -> None:
+        limit, since = next(iter(self._readers[route].items()), (None, 0.0))
+        if limit is None or self._clock.monotonic() < since + LONG:
+            raise RefusedError(BUSY)
+        del self._readers[route][limit]
+        limit.reschedule(asyncio.get_running_loop().time())

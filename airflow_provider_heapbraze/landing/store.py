@@ -17,9 +17,10 @@ class Store(Protocol):
     """Where deliveries are written."""
 
     def write(self, folder: tuple[str, ...], name: str, data: bytes) -> None:
-        """Write a file of a name that is new; return when it is durable.
+        """Write a file; return when it is durable.
 
         :param folder: its names below the landing path.
+        :param name: a new one, or one whose file holds the same.
         :raises Exception: whatever the disk or the store's client raises; nothing half-written can be seen.
         """
 
@@ -50,7 +51,9 @@ class LocalStore:
         """Write beside, flush, rename, flush the folder."""
         target = self._path.joinpath(*folder, name)
         self._make(folder)
-        temporary = target.with_name(f".{name}.tmp")
+        temporary = target.with_name(
+            f".{name}.{uuid4().hex}.tmp"
+        )  # what a kill left behind is not in the way
         try:
             with temporary.open("xb") as file:
                 file.write(data)

@@ -13,15 +13,18 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze.clients.errors import TransientError
+from airflow_provider_heapbraze.landing.answers import RefusedError
+from airflow_provider_heapbraze.landing.quarantine import Quarantine
+from airflow_provider_heapbraze.landing.store import store_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
+    from pathlib import Path
 
     from airflow_provider_heapbraze.landing.doors import Doors
     from airflow_provider_heapbraze.landing.metrics import Metrics
     from airflow_provider_heapbraze.landing.notes import Notes
-    from airflow_provider_heapbraze.landing.store import Store
 
 GATHER_SECONDS = 0.02  # at most, for others that are being read; a write under way comes on top
 WRITE_SECONDS = 30.0  # a write that is given up may end later: what comes again has then landed twice
@@ -50,11 +53,13 @@ class _Delivery:
 class Writer:
     """The files of one app in this process. Its threads and its tasks start with the first delivery.
 
+    :param path: where deliveries land; a path with pathlib's interface.
     :param doors: tell whether other deliveries will come in a moment.
     """
 
-    def __init__(self, store: Store, metrics: Metrics, notes: Notes, doors: Doors) -> None:
-        self._store = store
+    def __init__(self, path: Path, metrics: Metrics, notes: Notes, doors: Doors) -> None:
+        self._store = store_at(path)
+        self._quarantine = Quarantine(path, self._store)
         self._metrics = metrics
         self._notes = notes
         self._doors = doors
@@ -78,6 +83,25 @@ class Writer:
         delivery = _Delivery(received_at, line, asyncio.get_running_loop().create_future())
         self._put((*stream, hour), delivery)
         await delivery.durable
+
+    async def set_aside(self, stream: tuple[str, ...], body: bytes) -> None:
+        """Write a body that is not understood into the quarantine; return when it is durable.
+
+        :param stream: names of folders in there.
+        :raises NotWrittenError: it is not.
+        :raises RefusedError: there is too much already.
+        """
+        self._refuse_where_overdue()
+        try:
+            await self._in_time(self._quarantine.keep, stream, body)
+        except RefusedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - every store's client has errors of its own
+            kind = self._failed(error, 1)
+        else:
+            self._metrics.writes.labels("done").inc()
+            return
+        raise NotWrittenError(kind)
 
     async def probe(self) -> None:
         """Return if the store can be written now.
@@ -119,14 +143,7 @@ class Writer:
         try:
             await self._in_time(self._store.write, folder, name, data)
         except Exception as error:  # noqa: BLE001 - every store's client has errors of its own
-            self._metrics.writes.labels("failed").inc()
-            kind = kind_of(error)
-            self._notes.warn(
-                f"write {kind}",
-                f"A write to the landing path failed: {kind}. Its {len(deliveries)} deliveries were answered "
-                "with 503 and come again. Look at the disk or the store.",
-            )
-            _fail(deliveries, kind)
+            _fail(deliveries, self._failed(error, len(deliveries)))
         else:
             self._metrics.writes.labels("done").inc()
             self._metrics.write_seconds.observe(time.monotonic() - started)
@@ -136,6 +153,17 @@ class Writer:
                     delivery.durable.set_result(None)
         finally:
             _fail(deliveries, "cancelled")
+
+    def _failed(self, error: Exception, deliveries: int) -> str:
+        """Count and say that a write failed; return of what kind its error is."""
+        kind = kind_of(error)
+        self._metrics.writes.labels("failed").inc()
+        self._notes.warn(
+            f"write {kind}",
+            f"A write to the landing path failed: {kind}. Its {deliveries} deliveries were answered "
+            "with 503 and come again. Look at the disk or the store.",
+        )
+        return kind
 
     def _name(self, received_at: int) -> str:
         self._process = self._process or secrets.token_hex(4)

@@ -12,6 +12,7 @@ import logging
 import math
 import threading
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, conf
@@ -19,7 +20,7 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, conf
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.hooks.braze import BrazeHook
 from airflow_provider_heapbraze.hooks.heap import HeapHook
-from airflow_provider_heapbraze.landing.answers import NOT_CONFIGURED
+from airflow_provider_heapbraze.landing.answers import Answer
 from airflow_provider_heapbraze.landing.app import make_app
 from airflow_provider_heapbraze.landing.settings import Settings
 from airflow_provider_heapbraze.locations import path_of
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
+NO_PATH = Answer(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "not_configured",
+    "No landing path is configured. Set [heapbraze] landing_path in Airflow's configuration.",
+)
 READ_EVERY = 60.0  # seconds
 
 
@@ -39,7 +45,7 @@ async def landing(scope: Scope, receive: Receive, send: Send) -> None:
         app = await asyncio.to_thread(_service.app)
     except ConfigurationError as error:
         log.error("The landing service cannot be opened: %s", error)  # noqa: TRY400 - the sentence says all
-        app = _not_configured
+        app = _no_path
     await app(scope, receive, send)
 
 
@@ -50,7 +56,7 @@ class Service:
         self._lock = threading.Lock()
         self._read_at = -math.inf
         self._settings: Settings | None = None
-        self._app: ASGIApp = _not_configured
+        self._app: ASGIApp = _no_path
 
     def app(self) -> ASGIApp:
         """Return the app; the same one, until the settings are others.
@@ -87,10 +93,10 @@ def _secrets(read: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
         return ()
 
 
-async def _not_configured(scope: Scope, receive: Receive, send: Send) -> None:
+async def _no_path(scope: Scope, receive: Receive, send: Send) -> None:
     from starlette.responses import PlainTextResponse
 
-    response = PlainTextResponse(NOT_CONFIGURED.text, NOT_CONFIGURED.status, NOT_CONFIGURED.headers)
+    response = PlainTextResponse(NO_PATH.text, NO_PATH.status, NO_PATH.headers)
     await response(scope, receive, send)
 
 

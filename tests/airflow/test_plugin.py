@@ -89,6 +89,14 @@ def test_without_a_secret_the_sender_comes_again(landed, post, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_HEAP_DEFAULT", json.dumps({"conn_type": "heap"}))
     answer = post_page(post, HEAP_SECRET)
     assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
+    assert "webhook_secret in the extra of the connection heap_default" in answer.text
+
+
+def test_without_a_token_the_sender_comes_again(landed, post, monkeypatch):
+    monkeypatch.delenv("AIRFLOW_CONN_BRAZE_DEFAULT")
+    answer = post("braze/currents/production", json={})
+    assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
+    assert "currents_token in the extra of the connection braze_default" in answer.text
 
 
 def test_a_secret_that_is_filled_in_later_counts(landed, post, monkeypatch):
@@ -103,7 +111,8 @@ def test_a_secret_that_is_filled_in_later_counts(landed, post, monkeypatch):
 
 def test_without_a_path_it_says_what_is_missing(landed, post, monkeypatch, caplog):
     monkeypatch.delenv("AIRFLOW__HEAPBRAZE__LANDING_PATH")
-    assert post_page(post, HEAP_SECRET).status_code == 503
+    answer = post_page(post, HEAP_SECRET)
+    assert (answer.status_code, "[heapbraze] landing_path" in answer.text) == (503, True)
     assert "[heapbraze] landing_path" in caplog.text
     monkeypatch.setenv("AIRFLOW__HEAPBRAZE__LANDING_PATH", landed.as_uri())
     assert post_page(post, HEAP_SECRET).status_code == 200, "it is tried again"

@@ -6,13 +6,16 @@ import httpx
 import pytest
 
 from airflow_provider_heapbraze.landing.app import make_app
-from tests.unit.landing.receiving import Clock, Receiver, Switch, serving, settings
+from tests.unit.landing.receiving import Clock, Receiver, Switch, server_of, serving, settings
 
 
 @pytest.fixture(scope="session")
 def _switched():
     switch = Switch()
-    with serving(switch) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+    with (
+        serving(server_of(switch)) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+    ):
         yield switch, client
 
 

@@ -8,15 +8,19 @@ import hmac
 import http.client
 import json
 import logging
+import re
 import socket
 import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import uvicorn
 
 from airflow_provider_heapbraze.landing.settings import Settings
+from airflow_provider_heapbraze.membership.tables import workspace
+from airflow_provider_heapbraze.segments_sync.members import SegmentSyncMembers
 
 SAMPLES = Path(__file__).parents[3].parent / "shared" / "data" / "heap"
 SECRET, TOKEN = "private-webhook-secret", "private-braze-token"
@@ -78,11 +82,29 @@ def files(path):
     return found
 
 
+def quarantined(path):
+    """Return the bodies that were kept as they came, by their folder; nothing else may be there."""
+    names = {file: file.relative_to(path).as_posix() for file in files(path)}
+    assert all(
+        re.fullmatch(r"quarantine/[a-z]+(/[A-Za-z0-9_-]+)?/[0-9a-f]{32}\.body", name)
+        for name in names.values()
+    )
+    return sorted((name.rpartition("/")[0], file.read_bytes()) for file, name in names.items())
+
+
 def landed(path):
     """Return what has landed, whole."""
     texts = [file.read_bytes() for file in files(path)]
     assert all(text.endswith(b"\n") for text in texts)
     return [json.loads(line) for text in texts for line in text.splitlines()]
+
+
+def folded(path, segment_id):
+    """Return the members of a segment, as a match gets them."""
+    access = SimpleNamespace(ledger=path / "ledger", path=Path)
+    with workspace() as space:
+        (part,) = SegmentSyncMembers(str(path), segment_id).parts(space, access, ["identity"])
+        return sorted(json.loads(value) for (value,) in space.ask(part.query))
 
 
 class Receiver:
@@ -147,16 +169,20 @@ def wait_until(done):
         time.sleep(0.002)
 
 
-@contextmanager
-def serving(app):
-    """Serve an app from a thread; give its port."""
-    sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(
+def server_of(app):
+    return uvicorn.Server(
         uvicorn.Config(
             app, ws="none", lifespan="off", access_log=False, log_config=None, timeout_graceful_shutdown=5
         )
     )
+
+
+@contextmanager
+def serving(server):
+    """Serve from a thread; give the port."""
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    sock.listen()  # who comes before the server does waits
     thread = threading.Thread(target=server.run, args=([sock],))
     thread.start()
     try:

@@ -9,7 +9,7 @@ from pyroaring import BitMap
 
 from airflow_provider_heapbraze.events.reading import read_events
 from airflow_provider_heapbraze.events.sources import find_files
-from tests.unit.landing.receiving import HOUR, TOKEN, batch, bearer, files, landed
+from tests.unit.landing.receiving import HOUR, TOKEN, batch, bearer, files, landed, quarantined
 
 
 def test_a_batch_lands_as_it_came(receiver, tmp_path):
@@ -55,9 +55,14 @@ def test_json_that_is_not_known_is_kept_not_lost(receiver, tmp_path, body):
 
 
 @pytest.mark.parametrize("body", [batch("id-1")[:-1], b"no JSON", b'{"events": [{"id": "\xff"}]}', b"\0"])
-def test_what_was_damaged_on_its_way_is_asked_for_again(receiver, tmp_path, body):
-    answer = receiver.braze(body)
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
+def test_what_is_no_json_is_kept_as_it_came_and_not_asked_for_again(receiver, tmp_path, body):
+    assert receiver.braze(body).status_code == 200
+    assert quarantined(tmp_path / "landing") == [("quarantine/braze/main", body)]
+    assert receiver.metric("heapbraze_landing_deliveries_total", route="braze", outcome="quarantined") == 1
+
+
+def test_what_is_no_json_is_kept_of_nobody_else(receiver, tmp_path):
+    assert receiver.braze(b"no JSON", bearer("some-wrong-token")).status_code == 401
     assert files(tmp_path) == []
 
 
@@ -103,4 +108,7 @@ def test_without_a_token_braze_is_asked_to_come_again(receiving, tmp_path):
     receiver = receiving(tmp_path, braze_tokens=())
     answer = receiver.braze(batch("id-1"))
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
+    assert "token" in answer.text
+    assert "HEAPBRAZE_LANDING_BRAZE_TOKENS" in answer.text
+    assert "currents_token in the extra of the connection braze_default" in answer.text
     assert files(tmp_path) == []

@@ -13,8 +13,10 @@ from tests.unit.landing.receiving import (
     SAMPLES,
     SECRET,
     files,
+    folded,
     landed,
     page,
+    quarantined,
     signed,
 )
 
@@ -141,11 +143,26 @@ def test_no_signature_and_two_are_bad_requests(receiver, tmp_path):
         b'{"data":{"segment":{"id":"1338065"}}}',
         b'{"data":{"segment":{"id":9223372036854775808}}}',
         b'{"data":{"segment":{"id":1}},"other":"\xff"}',
+        # The fold cannot read these; in a file with others, the others would be lost to it as well.
+        page(members=["LONE"]).replace(b"LONE", b"\\ud800"),
+        b'{"data":{"segment":{"id":1}},"other":NaN}',
     ],
 )
-def test_what_is_no_webhook_is_a_bad_request(receiver, tmp_path, body):
-    assert receiver.heap(body).status_code == 400
+def test_what_is_no_webhook_is_kept_as_it_came_and_not_asked_for_again(receiver, tmp_path, body):
+    assert receiver.heap(body).status_code == 200
+    assert quarantined(tmp_path / "landing") == [("quarantine/heap", body)]
+    assert receiver.metric("heapbraze_landing_deliveries_total", route="heap", outcome="quarantined") == 1
+
+
+def test_what_is_no_webhook_is_kept_of_nobody_else(receiver, tmp_path):
+    assert receiver.heap(b"no JSON", signed(b"no JSON", secret="some-other-secret")).status_code == 403
     assert files(tmp_path) == []
+
+
+def test_a_page_that_is_not_understood_does_not_spoil_the_others(receiver, tmp_path):
+    bodies = [page(task="a task"), page(task="\ud800"), page(task="another task")]
+    assert [receiver.heap(body).status_code for body in bodies] == [200, 200, 200]
+    assert folded(tmp_path / "landing", 1338065) == ["private-person-1"]
 
 
 def test_a_kind_that_is_not_known_yet_lands(receiver, tmp_path):
@@ -158,5 +175,8 @@ def test_without_a_secret_heap_is_asked_to_come_again(receiving, tmp_path):
     receiver = receiving(tmp_path, heap_secrets=())
     answer = receiver.heap(page())
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
+    assert "secret" in answer.text
+    assert "HEAPBRAZE_LANDING_HEAP_SECRETS" in answer.text
+    assert "webhook_secret in the extra of the connection heap_default" in answer.text
     assert receiver.client.get("/ready").status_code == 200
     assert files(tmp_path) == []

@@ -10,13 +10,9 @@ import threading
 import time
 from collections import defaultdict
 from itertools import count
-from pathlib import Path
-from types import SimpleNamespace
 
-from airflow_provider_heapbraze.membership.tables import workspace
-from airflow_provider_heapbraze.segments_sync.members import SegmentSyncMembers
 from tests.unit.landing.processes import Process
-from tests.unit.landing.receiving import batch, bearer, page, signed
+from tests.unit.landing.receiving import batch, bearer, folded, page, signed
 
 KILLS = int(os.environ.get("HEAPBRAZE_KILLS", "8"))
 SENDERS = 4
@@ -82,14 +78,6 @@ def task_of(content):
     assert members == MEMBERS
     assert own == content["data"]["sync_info"]["sync_task_id"]
     return own
-
-
-def folded(path, segment_id):
-    """Return the members of a segment, as a match gets them."""
-    access = SimpleNamespace(ledger=path / "ledger", path=Path)
-    with workspace() as space:
-        (part,) = SegmentSyncMembers(str(path), segment_id).parts(space, access, ["identity"])
-        return sorted(json.loads(value) for (value,) in space.ask(part.query))
 
 
 def test_killed_at_random_moments(tmp_path):

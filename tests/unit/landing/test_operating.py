@@ -99,6 +99,15 @@ def test_what_fails_in_the_receiver_itself_is_no_500(receiver, tmp_path, monkeyp
     assert files(tmp_path) == []
 
 
+def test_what_is_not_understood_is_said_with_where_it_is(receiver, tmp_path, caplog):
+    receiver.heap(b"no JSON")
+    receiver.braze(b"no JSON")
+    for file in files(tmp_path):
+        assert file.name in caplog.text
+    assert "quarantine/heap" in caplog.text
+    assert "quarantine/braze" in caplog.text
+
+
 def test_nothing_private_is_said_anywhere(receiver, tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
     private = [SECRET, TOKEN, "private"]
@@ -112,6 +121,8 @@ def test_nothing_private_is_said_anywhere(receiver, tmp_path, caplog):
         receiver.braze(batch("private-id"), source="private.source"),
         receiver.braze(batch("private-id"), bearer("private-other-token")),
         receiver.braze(batch("private-id")[:-1]),
+        receiver.braze(b"private no JSON", source="private-source"),
+        receiver.heap(b"private no JSON"),
         receiver.braze(batch("private-id"), source="x"),
     ]
     names = [file.relative_to(tmp_path).as_posix() for file in files(tmp_path / "landing" / "heap")]

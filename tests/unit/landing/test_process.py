@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 
+import httpx
 import pytest
 
 from tests.unit.landing.processes import Process
@@ -60,6 +61,24 @@ def test_without_settings_it_ends_with_a_sentence():
     assert process.returncode == 1
     assert said.startswith("HEAPBRAZE_LANDING_PATH is not set.")
     assert "Traceback" not in said
+
+
+def test_where_nothing_can_ever_be_written_it_ends_with_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    process = Process(tmp_path / "file" / "landing").process
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert said.startswith("The landing path cannot be written (ENOTDIR).")
+    assert "HEAPBRAZE_LANDING_PATH" in said
+    assert "Traceback" not in said
+
+
+def test_where_nothing_can_be_written_yet_it_says_so_and_is_not_ready(tmp_path):
+    # The kernel lets no file have a byte: as a full disk.
+    with Process(tmp_path, wrapper=["bash", "-c", 'ulimit -f 0; exec "$@"', "bash"]) as process:
+        assert "The landing path cannot be written (EFBIG)." in process.said
+        assert httpx.get(f"http://127.0.0.1:{process.port}/ready").status_code == 503
+        assert post(process.port, "/braze/currents/main", batch("id-1"), bearer()) == 503
 
 
 def test_where_it_cannot_listen_it_ends_with_a_sentence(tmp_path):

@@ -15,8 +15,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from upath import UPath
 
-from airflow_provider_heapbraze.landing import writer
-from tests.unit.landing.receiving import batch, files, landed, page, signed, wait_until
+from airflow_provider_heapbraze.landing import quarantine, writer
+from tests.unit.landing.receiving import batch, files, landed, page, quarantined, signed, wait_until
 
 
 @pytest.fixture
@@ -169,7 +169,9 @@ def test_file_and_every_folder_on_the_way_are_flushed_before_the_answer(receiver
     monkeypatch.setattr(os, "fsync", fsync)
     assert receiver.heap(page()).status_code == 200
     [file] = files(tmp_path)
-    assert flushed[-2:] == [str(file.with_name(f".{file.name}.tmp")), str(file.parent)]
+    temporary, folder = flushed[-2:]
+    assert (Path(temporary).parent, folder) == (file.parent, str(file.parent))
+    assert Path(temporary).name.startswith(f".{file.name}.")
     assert {str(folder) for folder in file.parents if folder.is_relative_to(tmp_path)} <= set(flushed)
     flushed.clear()
     assert receiver.heap(page()).status_code == 200
@@ -191,3 +193,52 @@ def test_names_are_numbered_and_never_the_same(receiver, tmp_path):
     names = [file.stem.split("-") for file in files(tmp_path)]
     assert [number for _, _, number in names] == [f"{number:08d}" for number in range(1, 6)]
     assert len({process for _, process, _ in names}) == 1
+
+
+def test_what_is_not_understood_lands_in_an_object_store_as_well(receiving, memory):
+    receiver = receiving(memory)
+    assert receiver.heap(b"no JSON").status_code == 200
+    assert [file.read_bytes() for file in memory.rglob("*.body")] == [b"no JSON"]
+
+
+def test_what_is_not_understood_and_comes_again_is_there_once(receiver, tmp_path):
+    assert {receiver.braze(b"no JSON").status_code for _ in range(3)} == {200}
+    assert quarantined(tmp_path / "landing") == [("quarantine/braze/main", b"no JSON")]
+
+
+def test_what_a_kill_left_behind_is_not_in_the_way(receiver, tmp_path):
+    receiver.braze(b"no JSON")
+    [file] = files(tmp_path)
+    file.rename(file.with_name(f".{file.name}.tmp"))
+    assert receiver.braze(b"no JSON").status_code == 200
+    assert file.read_bytes() == b"no JSON"
+    file.with_name(f".{file.name}.tmp").unlink()
+
+
+def test_a_quarantine_that_is_full_takes_no_more(receiver, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(quarantine, "MOST_BYTES", 12)
+    assert receiver.braze(b"no JSON").status_code == 200
+    answer = receiver.braze(b"nor this")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
+    assert (
+        receiver.metric("heapbraze_landing_deliveries_total", route="braze", outcome="quarantine_full") == 1
+    )
+    assert "quarantine/ of the landing path is full" in caplog.text
+    assert receiver.braze(b"no JSON").status_code == 200, "it is there already"
+    assert receiver.braze(batch("id-1")).status_code == 200
+    assert receiver.heap(b"nor this").status_code == 200, "a folder for each"
+    [file] = (tmp_path / "landing" / "quarantine" / "braze" / "main").iterdir()
+    file.unlink()
+    assert receiver.braze(b"nor this").status_code == 200
+
+
+def test_what_is_not_understood_and_cannot_be_written_comes_again(receiver, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, "private")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fail)
+        answers = [receiver.braze(b"no JSON"), receiver.heap(b"no JSON")]
+    assert [(answer.status_code, answer.headers["Retry-After"]) for answer in answers] == [(503, "10")] * 2
+    assert receiver.metric("heapbraze_landing_writes_total", outcome="failed") == 2
+    assert files(tmp_path) == []
