@@ -15,6 +15,7 @@ from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.membership.members import reading
 from airflow_provider_heapbraze.membership.tables import literal
 from airflow_provider_heapbraze.segments_sync.errors import UnusablePageError
+from airflow_provider_heapbraze.segments_sync.pages import START_ANEW
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -31,6 +32,8 @@ WEBHOOK = (
     "STRUCT(action_type JSON, data STRUCT(segment STRUCT(id JSON), "
     'sync_info STRUCT(page_number JSON, total_pages JSON, sync_task_id JSON), "add" JSON, "remove" JSON))'
 )
+# What Heap calls a sync is no person's data; it is shown where it can hold nothing else, either.
+PRINTABLE = "[A-Za-z0-9_.:-]{1,64}"
 WHOLE_NUMBER = "coalesce(json_type({0}) IN ('BIGINT', 'UBIGINT'), false)"
 # Each element needs an id, if only a null. A list that is null is none.
 IS_LIST = (
@@ -69,13 +72,15 @@ DIFFERING = """
         AND list_contains(list_transform(bodies, lambda known: split_part(known, ':', 1)), page::VARCHAR)
         AND NOT list_contains(bodies, concat(page, ':', body))
 """
+NO_CHANGES = "SELECT NULL::JSON AS id, 0 AS said_at, '' AS task, true AS present, true AS said_both LIMIT 0"
 
 
 class Arrivals:
     """The landed files of a segment that were not read before, as the table ``pages``.
 
     Its columns: ``file``, ``received_at``, ``task`` (a digest), ``page``, ``total`` (0 for a drain, which is
-    a task, too: what Heap sent at one time), ``body`` (a digest) and ``problem``.
+    a task, too: what Heap sent at one time), ``body`` (a digest), ``problem`` and ``label`` (what Heap calls
+    the task; NULL where that is not to be shown).
 
     :param landed: the segment's folder.
     :param since: UTC epoch milliseconds; folders of earlier hours are not listed.
@@ -95,7 +100,7 @@ class Arrivals:
         self.files: list[Path] = []
         space.sql(
             "CREATE OR REPLACE TABLE pages (file INTEGER, received_at BIGINT, task VARCHAR, page BIGINT, "
-            "total BIGINT, body VARCHAR, problem VARCHAR)"
+            "total BIGINT, body VARCHAR, problem VARCHAR, label VARCHAR)"
         )
 
     @property
@@ -125,6 +130,9 @@ class Arrivals:
 
         :param chosen: query for the pages to read: task, page, body and said_at.
         """
+        if not self.files:
+            self._space.sql(f"CREATE OR REPLACE VIEW changes AS {NO_CHANGES}")
+            return
         # A page's lists are opened only here: else all of it would go along with each member.
         webhooks = self._webhooks("look-*/*.ndjson")
         lists = " UNION ALL ".join(
@@ -196,7 +204,7 @@ class Arrivals:
 
     def _insert(self, pattern: str) -> None:
         self._space.sql(
-            f"INSERT INTO pages SELECT file, received_at, task, page, total, body, {self._problem} "
+            f"INSERT INTO pages SELECT file, received_at, task, page, total, body, {self._problem}, label "
             f"FROM ({self._webhooks(pattern)})"
         )
 
@@ -218,7 +226,9 @@ class Arrivals:
                 CASE action WHEN '{DRAIN}' THEN 0 ELSE TRY_CAST(page_number ->> '$' AS BIGINT) END AS page,
                 CASE action WHEN '{DRAIN}' THEN 0 ELSE TRY_CAST(total_pages ->> '$' AS BIGINT) END AS total,
                 left(sha256(CASE action WHEN '{DRAIN}' THEN concat('drain ', sent_at)
-                    ELSE concat('task ', task_id ->> '$') END), 32) AS task
+                    ELSE concat('task ', task_id ->> '$') END), 32) AS task,
+                CASE WHEN regexp_full_match(task_id ->> '$', {literal(PRINTABLE)}) THEN task_id ->> '$' END
+                    AS label
             FROM line
         """
 
@@ -227,10 +237,10 @@ class Arrivals:
             "SELECT file, problem FROM pages WHERE problem IS NOT NULL ORDER BY file LIMIT 1"
         )
         problems += [
-            (file, "does not agree with other pages of its task") for file in self._found(DISAGREEING)
+            (file, "does not agree with other pages of its sync") for file in self._found(DISAGREEING)
         ]
         problems += [
-            (file, "says something else than the same page of its task said before")
+            (file, "says something else than the same page of its sync said before")
             for file in self._found(DIFFERING)
         ]
         for file, problem in problems:
@@ -238,7 +248,7 @@ class Arrivals:
                 f"A webhook in the landed file {storage.uri(self.files[file])} {problem}. Nothing was sent. "
                 "Nothing of the file was applied. Look at it there (it holds members); a newer version "
                 "of this package may know it. To go on without it, move the file out of the landing path, "
-                "and start the segment's sync anew in Heap."
+                f"and {START_ANEW}."
             )
 
     def _found(self, query: str) -> list[int]:

@@ -19,6 +19,10 @@ import msgspec
 if TYPE_CHECKING:
     from pathlib import Path
 
+# The way on wherever the segment in Heap and what is known of it may differ.
+START_ANEW = (
+    "start the segment's sync anew in Heap, and set full_since of SegmentSyncMembers to a time just before it"
+)
 LEAST_ID, MOST_ID = -(2**63), 2**63 - 1  # Heap: the segment's id is an int64
 
 

@@ -13,6 +13,12 @@ from airflow_provider_heapbraze.segments_sync.pages import landed_line, segment_
 SEGMENT = 1338065
 NIGHT = 1_790_000_000_000  # ms; times in tests are seconds after it
 HOUR = 3600
+BEFORE = datetime.fromtimestamp(NIGHT / 1000 - HOUR, UTC)  # full_since, where what follows is everybody
+
+
+def moment(seconds):
+    """Return seconds after NIGHT as a time."""
+    return datetime.fromtimestamp(NIGHT / 1000 + seconds, UTC)
 
 
 def page(task, add=(), remove=(), number=1, total=1):
@@ -134,3 +140,8 @@ class Pushed:
             for path in Path(self.ledger).rglob("*")
             if path.is_file()
         }
+
+
+def warnings(caplog):
+    """Return what was warned of."""
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]

@@ -17,7 +17,7 @@ from airflow_provider_heapbraze.segments_sync.errors import UnusablePageError
 from airflow_provider_heapbraze.segments_sync.members import SegmentSyncMembers
 from airflow_provider_heapbraze.segments_sync.record import SNAPSHOTS_KEPT
 from tests.unit.membership.members_conformance import outcome
-from tests.unit.segments_sync.pushing import HOUR, drain, page
+from tests.unit.segments_sync.pushing import BEFORE, HOUR, drain, page, warnings
 
 SAMPLES = Path(__file__).parents[3].parent / "shared" / "data" / "heap"
 
@@ -72,7 +72,7 @@ def test_removal_wins_where_one_task_says_both_and_that_is_told(pushed, caplog):
     pushed.land(page("first", ["cid"], ["bob"], number=2, total=2), at=1)
     with caplog.at_level(logging.INFO):
         assert pushed.members() == ["cid"]
-    assert "1 tasks folded, 1 members" in caplog.text
+    assert "1 syncs folded, 1 members" in caplog.text
     assert "; 2 changes said both" in caplog.text
 
 
@@ -91,8 +91,34 @@ def test_a_drain_that_comes_twice_counts_from_its_first_arrival(pushed):
     assert pushed.fold() == (["ann"], 20)
     pushed.land(drain(), at=40, sent_at=9)
     assert pushed.fold() == (["ann"], 20)
-    pushed.land(drain(), at=50, sent_at=49)
-    assert pushed.fold() == ([], 50)
+
+
+def test_a_drain_that_heap_signs_anew_is_the_same_for_four_hours(pushed, caplog):
+    """Its answer was lost; who was added in between is not dropped."""
+    pushed.land(drain(), at=10)
+    pushed.land(drain(), at=15)
+    assert pushed.fold() == ([], 10)
+    assert warnings(caplog) == [], "nothing came in between"
+    pushed.land(page("first", ["ann"]), at=20)
+    pushed.land(drain(), at=70)
+    assert pushed.fold() == (["ann"], 20)
+    (told,) = warnings(caplog)
+    assert "emptied it again within four hours" in told
+    assert "set full_since" in told
+    caplog.clear()
+    pushed.land(drain(), at=10 + 4 * HOUR - 1)
+    assert pushed.fold() == (["ann"], 20)
+    pushed.land(drain(), at=10 + 4 * HOUR)
+    caplog.clear()
+    assert pushed.fold() == ([], 10 + 4 * HOUR), "counted from the drain that emptied"
+    assert warnings(caplog) == []
+
+
+def test_drains_in_one_run_are_told_apart_as_in_several(pushed):
+    for hours in range(9):
+        pushed.land(drain(), at=hours * HOUR)
+        pushed.land(page(f"sync {hours}", [f"user-{hours}"]), at=hours * HOUR + 1)
+    assert pushed.members() == ["user-8"]
 
 
 def test_a_drain_wins_over_a_task_of_the_same_time_and_one_that_began_before(pushed):
@@ -109,7 +135,7 @@ def test_tasks_of_the_same_time_are_decided_alike_in_any_order(tmp_path, pushed)
         shutil.rmtree(tmp_path)
         for task in tasks:
             pushed.land(page(*task), at=5)
-            result = pushed.members()
+            result = pushed.members(full_since=BEFORE)
         assert result == [], "the digest of 'b' is the greater one"
 
 
@@ -162,6 +188,8 @@ def test_nobody_is_told_by_numbers_that_templates_made_texts_of(pushed):
         ({"wait_seconds": "inf"}, "wait_seconds of SegmentSyncMembers must be"),
         ({"wait_seconds": None}, "wait_seconds of SegmentSyncMembers must be"),
         ({"on_incomplete": "ignore"}, "on_incomplete of SegmentSyncMembers must be"),
+        ({"full_since": "last week"}, "full_since of SegmentSyncMembers must be"),
+        ({"full_since": 7}, "full_since of SegmentSyncMembers must be"),
     ],
 )
 def test_arguments_that_cannot_be(pushed, how, message):
@@ -208,7 +236,7 @@ def test_samples_of_heap(pushed):
         json.loads((SAMPLES / f"segments-{name}.json").read_bytes()) for name in ("sync", "drain")
     )
     pushed.land(sync, at=0)
-    assert pushed.members() == ["user3@email.com", "user4@email.com"]
+    assert pushed.members(full_since=BEFORE) == ["user3@email.com", "user4@email.com"]
     pushed.land(emptied, at=1)
     assert pushed.members() == []
 

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
 from airflow_provider_heapbraze.segments_sync.record import SNAPSHOTS_KEPT, SegmentLedger
-from tests.unit.segments_sync.pushing import HOUR, NIGHT, HeldClock, drain, page
+from tests.unit.segments_sync.pushing import BEFORE, HOUR, NIGHT, HeldClock, drain, moment, page, warnings
 
 
 def files_of(pushed, kind):
@@ -92,7 +92,7 @@ def test_who_was_removed_is_forgotten_after_a_day(pushed, tmp_path):
     pq = pytest.importorskip("pyarrow.parquet")
     pushed.clock = HeldClock(now=100 * HOUR)
     pushed.land(page("first", ["ann"], ["bob"]), at=0)
-    pushed.members()
+    pushed.members(full_since=BEFORE)
     rows = [pq.read_table(file).num_rows for file in files_of(pushed, "snapshots/*-members.parquet")]
     pushed.land(page("second", ["cid"]), at=26 * HOUR)
     pushed.members()
@@ -173,6 +173,52 @@ def test_a_run_that_came_second_goes_on_from_what_the_first_wrote(pushed, monkey
     monkeypatch.setattr(SegmentLedger, "keep", late)
     assert pushed.fold() == (["bob"], 2)
     assert pushed.fold() == (["bob"], 2)
+
+
+def as_of_an_older_version(pushed):
+    """Take away from the newest entry what older versions did not write."""
+    entry = files_of(pushed, "log/*.json")[-1]
+    record = json.loads(entry.read_text())
+    for name in ("full_since", "told_at", "left_out_at"):
+        del record[name]
+    entry.write_text(json.dumps(record))
+
+
+def test_an_entry_of_an_older_version_is_gone_on_from(pushed):
+    pushed.land(page("first", ["ann", "bob"]), at=0)
+    pushed.members()
+    as_of_an_older_version(pushed)
+    assert pushed.fold() == (["ann", "bob"], 0)
+    pushed.land(page("second", ["cid"], ["ann"]), at=60)
+    assert pushed.fold() == (["bob", "cid"], 60)
+
+
+def test_an_older_version_may_have_folded_everybody_already(pushed):
+    for number, person in enumerate(("gone", "ann", "bob")):
+        pushed.land(page(f"sync {number}", [person]), at=60 * number)
+    pushed.members()
+    as_of_an_older_version(pushed)
+    assert pushed.members(full_since=moment(60)) == ["ann", "bob"]
+
+
+def test_an_older_version_knew_that_a_segment_is_empty(pushed):
+    pushed.clock = HeldClock(now=100 * HOUR)
+    pushed.land(page("first", ["ann"]), at=0)
+    pushed.land(page("second", [], ["ann"]), at=1)
+    pushed.land(page("third"), at=50 * HOUR)
+    pushed.members()
+    as_of_an_older_version(pushed)
+    assert pushed.fold() == ([], 50 * HOUR)
+
+
+def test_what_an_older_version_left_out_is_warned_of(pushed, caplog):
+    pushed.land(page("first", ["ann"]), at=0)
+    pushed.land(page("second", [], ["ann"], total=2), at=10)
+    pushed.members(on_incomplete="skip")
+    as_of_an_older_version(pushed)
+    caplog.clear()
+    assert pushed.members() == ["ann"]
+    assert ["may not be what it is in Heap" in text for text in warnings(caplog)] == [True]
 
 
 def damage_record(file, **changed):

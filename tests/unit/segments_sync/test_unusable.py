@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import traceback
+from pathlib import Path
 
 import pytest
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError
-from airflow_provider_heapbraze.segments_sync.errors import IncompleteSyncError, UnusablePageError
-from tests.unit.segments_sync.pushing import SEGMENT, page
+from airflow_provider_heapbraze.segments_sync.errors import (
+    IncompleteSyncError,
+    LostPagesError,
+    UnusablePageError,
+)
+from tests.unit.segments_sync.pushing import BEFORE, SEGMENT, moment, page
 
 SECRET = "private-person-0001"
 PAGE = page("private-task-0001", [SECRET], number=1, total=2)
@@ -83,7 +88,7 @@ def test_a_webhook_that_is_not_known(pushed, case):
         pushed.members()
     assert f"landed file file://{file} " in str(raised.value)
     assert tells_nothing(raised.value)
-    assert not pushed.ledger.exists(), "nothing was written down"
+    assert not list(Path(pushed.ledger).glob("segment-syncs/*/log")), "nothing was folded"
 
 
 def test_without_the_file_it_goes_on(pushed):
@@ -92,7 +97,10 @@ def test_without_the_file_it_goes_on(pushed):
     with pytest.raises(UnusablePageError):
         pushed.members()
     file.unlink()
-    assert pushed.members() == ["ann"]
+    with pytest.raises(LostPagesError):
+        pushed.members()
+    pushed.land(page("everybody", ["ann", "bob"]), at=60)
+    assert pushed.members(full_since=moment(30)) == ["ann", "bob"]
 
 
 @pytest.mark.parametrize("case", UNREADABLE)
@@ -122,7 +130,7 @@ def test_a_line_without_times(pushed):
 def test_pages_of_a_task_that_do_not_agree(pushed, second):
     pushed.land(page("private-task-0001", [SECRET], number=2, total=2), at=0)
     pushed.land(second, at=1)
-    with pytest.raises(UnusablePageError, match="does not agree with other pages of its task") as raised:
+    with pytest.raises(UnusablePageError, match="does not agree with other pages of its sync") as raised:
         pushed.members()
     assert tells_nothing(raised.value)
 
@@ -158,15 +166,16 @@ def test_keys_that_are_not_known_do_not_matter(pushed):
 def test_nobody_is_told_by_what_is_missing_nor_in_the_log_nor_in_the_ledgers_names(pushed, caplog):
     caplog.set_level("DEBUG")
     pushed.land(page("done", [SECRET], [SECRET, "ann"]), at=0)
-    pushed.land(PAGE, at=1)
+    pushed.land(page("private task 0001", [SECRET], number=1, total=2), at=1)
+    pushed.land(page("next", [], ["somebody"]), at=2)
     with pytest.raises(IncompleteSyncError) as raised:
-        pushed.members()
+        pushed.members(full_since=BEFORE)
     assert isinstance(raised.value, HeapBrazeError)
     assert tells_nothing(raised.value)
-    pushed.members(on_incomplete="skip")
+    pushed.members(on_incomplete="skip", full_since=BEFORE)
     names_and_records = [
         (name, content if name.endswith(".json") else b"") for name, content in pushed.record().items()
     ]
-    for text in (caplog.text, repr(names_and_records), repr(pushed.source())):
+    for text in (caplog.text, repr(names_and_records), repr(pushed.source()), str(raised.value)):
         assert SECRET not in text
-        assert "private-task-0001" not in text
+        assert "private task 0001" not in text
