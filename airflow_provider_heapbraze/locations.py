@@ -32,17 +32,18 @@ def ledger_root(ledger: str | None) -> Path:
 def path_of(uri: str) -> Path:
     """Return the path of a location; ``s3://conn_id@bucket/key`` uses that connection.
 
-    :raises ConfigurationError: no provider is installed for this storage.
+    :raises ConfigurationError: there is no such storage, or no provider is installed for it.
     """
-    path = ObjectStoragePath(uri)
-    here = storage.local(path)
-    if here is not None:
-        return here
     try:
+        path = ObjectStoragePath(uri)  # which knows the protocols of fsspec
+        here = storage.local(path)
+        if here is not None:
+            return here
         path.fs  # noqa: B018 - it looks for the storage's provider
     except ValueError:
+        protocol = uri.partition("://")[0]
         raise ConfigurationError(
-            f"Airflow knows no storage for {path.protocol}://: install the provider that has it, for example "
-            "apache-airflow-providers-amazon[s3fs] for s3. Nothing was sent."
+            f"Airflow knows no storage for {protocol}://: look at how it is written, or install the provider "
+            "that has it, for example apache-airflow-providers-amazon[s3fs] for s3. Nothing was sent."
         ) from None
     return cast("Path", path)

@@ -42,6 +42,7 @@ class Airflow:
         self.segment = home / "segment.csv"
         self.ledger = home / "ledger"
         self.landed = home / "landed"
+        self.dumps = home / "dumps"
         self.currents = home / "currents"
         self.currents.mkdir()
         self.cohorts = home / "cohorts.yaml"
@@ -71,8 +72,10 @@ class Airflow:
             "AIRFLOW__HEAPBRAZE__LANDING": "True",
             "AIRFLOW__HEAPBRAZE__LANDING_PATH": self.landed.as_uri(),
             "HEAP_COHORTS_FILE": str(self.cohorts),
+            "HEAP_MEMBERS": self.segment.as_uri(),
             "BRAZE_SEGMENTS_FILE": str(segments),
             "BRAZE_CURRENTS_SOURCE": self.currents.as_uri(),
+            "HEAP_CONNECT_PATH": self.dumps.as_uri(),
             "TMPDIR": str(home),  # what is shared on a machine is not shared between tests
         }
 

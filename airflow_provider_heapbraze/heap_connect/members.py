@@ -49,13 +49,16 @@ class HeapConnectMembers:
 
     A table is its newest full dump and every later incremental one. Users are there once, with the newest
     ``last_modified``, and events once by ``event_id``; both under the id that Heap's user migrations give
-    them in the end. ``joindate``, ``last_modified``, ``time``, ``session_time`` and whatever a dump marks as
-    a timestamp are ``TIMESTAMP`` in UTC, whether text, seconds, milliseconds or microseconds were dumped; 0,
-    or what is no time, is ``NULL``. A column that a dump does not have is ``NULL`` there.
+    them in the end. A column that a dump does not have is ``NULL`` there.
 
-    Only tables and columns that the query names are read, for which ``*`` is all columns of its tables. It
-    cannot read or write anything else. The members are those of the time when the newest manifest of what it
-    reads was written: a copy that does not keep that time makes them look newer.
+    ``joindate``, ``last_modified``, ``time``, ``session_time`` and whatever a dump marks as a timestamp are
+    ``TIMESTAMP`` in UTC, whether text, seconds, milli-, micro- or nanoseconds were dumped. 0 is ``NULL``, and
+    so is what cannot be read: of the columns that the query names it is counted in the log, and where one has
+    nothing else the members are refused. What has several types in one file is text.
+
+    Only tables and columns that the query names are read; ``*`` is all columns of the tables it stands for.
+    It cannot read or write anything else. The members are those of the time when the newest manifest of what
+    it reads was written: a copy that does not keep that time makes them look newer.
 
     :param path: the folder that holds ``manifests`` and the dumps' folders, for example
         ``s3://conn_id@heap-rs3-acme``. Where the manifests name another place, files are looked for here.
@@ -100,10 +103,11 @@ def _find(space: Workspace, root: Path, sql: str, columns: Sequence[str], target
 def _show(space: Workspace, content: Content, reads: Reads) -> str:
     """Make the view that the query reads a table by; return what it may name there."""
     key = content.name.lower()
-    wanted = None if reads.columns is None else reads.columns | ALWAYS | ALSO.get(key, set())
+    wanted = None if key in reads.whole else reads.columns | ALWAYS | ALSO.get(key, set())
     with tempfile.TemporaryDirectory(dir=space.folder) as folder:
         parts = put_down(space, content, wanted, Path(folder))
         raw = rules.raw_table(space, parts)
+        _tell_of_times(content.name, reading(content.name, partial(rules.unread_times, space, raw)), reads)
         if key == MIGRATIONS:
             reading(content.name, partial(rules.find_moves, space, raw))
         rule = {USERS: rules.users_now, MIGRATIONS: rules.as_dumped}.get(key, rules.events_now)
@@ -119,3 +123,28 @@ def _show(space: Workspace, content: Content, reads: Reads) -> str:
     )
     known = dict.fromkeys(name for part in parts for name in part.known)
     return f"Columns of {content.name}: {', '.join(known)}."
+
+
+def _tell_of_times(table: str, found: dict[str, tuple[int, int]], reads: Reads) -> None:
+    """Tell of times that cannot be read, which are NULL.
+
+    :raises ConfigurationError: the query names a column of which not one can be.
+    """
+    key = table.lower()
+    for column, (unread, read) in found.items():
+        if not unread or not reads.names(key, column.lower()):
+            continue
+        if not read:
+            raise ConfigurationError(
+                f"{table}.{column} has {unread:,} values, and not one can be read as a time: neither text "
+                "such as 2026-01-31 08:00:00 nor seconds, milli-, micro- or nanoseconds since 1970. "
+                "Nothing was sent. Look at the column in the dump; a query that does not name it (with * it "
+                "does) can be run meanwhile. The values are not shown: they may be a member's."
+            )
+        log.warning(
+            "Heap Connect: %s of %s times in %s.%s cannot be read, and are NULL",
+            f"{unread:,}",
+            f"{unread + read:,}",
+            table,
+            column,
+        )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
+from airflow_provider_heapbraze.heap_connect.mixed import NoWholeNumberError, is_mixed, write_parquet
 from airflow_provider_heapbraze.membership.tables import identifier, literal
 
 if TYPE_CHECKING:
@@ -77,13 +78,18 @@ def _put_down(space: Workspace, path: Path, place: int, wanted: Collection[str] 
                 return Part(
                     tuple(fields), tuple((column, _type(fields[column])) for column in taken), None, 0
                 )
-            frame = _read(file, taken, name)
+            if is_mixed(fields):
+                _read_mixed(file, {column: fields[column] for column in taken}, place, target, name)
+            else:
+                _write(space, _read(file, taken, name), place, target)
     except FileNotFoundError:
         raise ConfigurationError(
             f"{name} is missing, which a manifest names. Nothing was sent. Copy it again from Heap's bucket; "
             "a dump is copied with its manifest last."
         ) from None
-    return _write(space, frame, place, target, tuple(fields))
+    types = [row[1] for row in space.ask(f"DESCRIBE SELECT * EXCLUDE (place) FROM {literal(target)}")]
+    rows = space.count(literal(target))
+    return Part(tuple(fields), tuple(zip(taken, types, strict=True)), target, rows)
 
 
 def _header(file: Path, name: str) -> tuple[dict[str, Any], bool]:
@@ -117,28 +123,43 @@ def _read(file: Path, columns: list[str], name: str) -> pl.DataFrame:
         raise _unreadable(name)
     for column in columns:
         if column.lower() in USER_IDS and not frame.schema[column].is_integer():
-            raise ConfigurationError(
-                f"{name} has a {column} that is no whole number. Nothing was sent. HeapConnectMembers reads "
-                "dumps as Heap writes them."
-            )
+            raise _no_whole_number(name, column)
     return frame
+
+
+def _read_mixed(file: Path, fields: dict[str, Any], place: int, target: Path, name: str) -> None:
+    ids = {column for column in fields if column.lower() in USER_IDS}
+    try:
+        write_parquet(file, fields, ids, place, target)
+    except NoWholeNumberError as error:
+        problem = _no_whole_number(name, str(error))
+    except Exception:  # noqa: BLE001 - what damaged rows raise is not documented
+        problem = _unreadable(name)
+    else:
+        return
+    raise problem
+
+
+def _no_whole_number(name: str, column: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{name} has a {column} that is no whole number. Nothing was sent. HeapConnectMembers reads dumps "
+        "as Heap writes them."
+    )
 
 
 def _unreadable(name: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{name} cannot be read: it is damaged, cut off, or not the Avro that Heap writes, whose columns are "
-        "of one type or null. Nothing was sent. Copy it again from Heap's bucket. What is wrong is not "
-        "shown: it would quote the members."
+        f"{name} cannot be read: it is damaged, cut off, or not the Avro that Heap writes, whose columns "
+        "hold texts, numbers, times or null. Nothing was sent. Copy it again from Heap's bucket. What is "
+        "wrong is not shown: it would quote the members."
     )
 
 
-def _write(space: Workspace, frame: pl.DataFrame, place: int, target: Path, known: tuple[str, ...]) -> Part:
+def _write(space: Workspace, frame: pl.DataFrame, place: int, target: Path) -> None:
     cells = ", ".join(f"{identifier(column)} AS v{i}" for i, column in enumerate(frame.columns))
     space.connection.register("incoming", frame.to_arrow())
-    rows = space.write(f"SELECT {cells}, {place} AS place FROM incoming", target)
+    space.write(f"SELECT {cells}, {place} AS place FROM incoming", target)
     space.connection.unregister("incoming")
-    types = [row[1] for row in space.ask(f"DESCRIBE SELECT * EXCLUDE (place) FROM {literal(target)}")]
-    return Part(known, tuple(zip(frame.columns, types, strict=True)), target, rows)
 
 
 def _type(avro: Any) -> str:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 SOURCE = "The query of HeapConnectMembers"
 # They make rows of values; all the others read files, settings or SQL that is not looked at.
 TABLE_FUNCTIONS = {"generate_series", "range", "unnest"}
-# What these give depends on columns that they do not name.
-OF_ALL_COLUMNS = {"STAR", "POSITIONAL_REFERENCE", "PIVOT"}
+# What these give depends on columns that they do not name, of tables that are not looked for.
+OF_ALL_COLUMNS = {"POSITIONAL_REFERENCE", "PIVOT", "SHOW_REF"}
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,18 @@ class Reads:
 
     :param tables: that must be there.
     :param perhaps: names of the query's own ``WITH`` that may be tables, too.
-    :param columns: every name in the query, whatever it names; None where it may need all columns.
+    :param columns: every name in the query, whatever it names, of whatever table.
+    :param whole: tables of which it may need all columns.
     """
 
     tables: frozenset[str]
     perhaps: frozenset[str]
-    columns: frozenset[str] | None
+    columns: frozenset[str]
+    whole: frozenset[str]
+
+    def names(self, table: str, column: str) -> bool:
+        """Tell whether the query names a table, and a column of it; both names are in lower case."""
+        return table in self.tables | self.perhaps and (table in self.whole or column in self.columns)
 
 
 def examine(space: Workspace, sql: str) -> Reads:
@@ -42,7 +48,8 @@ def examine(space: Workspace, sql: str) -> Reads:
 
     :raises ConfigurationError: it is not one ``SELECT`` over tables.
     """
-    nodes = list(_nodes(_parsed(space, sql)))
+    tree = _parsed(space, sql)
+    nodes = list(_nodes(tree))
     functions = {
         node["function"]["function_name"].lower() for node in nodes if node.get("type") == "TABLE_FUNCTION"
     }
@@ -56,8 +63,8 @@ def examine(space: Workspace, sql: str) -> Reads:
     tables = {node["table_name"].lower() for node in bases}
     own = {entry["key"].lower() for node in nodes for entry in node.get("cte_map", {}).get("map", ())}
     rows = tables | {node["alias"].lower() for node in bases}
-    named = None if any(_needs_all(node, rows) for node in nodes) else frozenset(_texts(nodes))
-    return Reads(frozenset(tables - own), frozenset(tables & own), named)
+    whole = tables if any(_needs_all(node, rows) for node in nodes) else _whole(tree, tables, [])
+    return Reads(frozenset(tables - own), frozenset(tables & own), frozenset(_texts(nodes)), frozenset(whole))
 
 
 def run(space: Workspace, sql: str, columns: Sequence[str], target: Path, hint: str) -> int:
@@ -140,10 +147,50 @@ def _needs_all(node: dict[str, Any], rows: set[str]) -> bool:
     if node.get("class") == "COLUMN_REF" and len(node["column_names"]) == 1:
         return node["column_names"][0].lower() in rows  # a whole row as a value
     return (
-        node.get("type") in OF_ALL_COLUMNS
+        str(node.get("type")) in OF_ALL_COLUMNS  # of a sample it is no text
         or node.get("ref_type") == "NATURAL"
         or bool(node.get("column_name_alias"))
     )
+
+
+def _whole(tree: Any, tables: set[str], around: list[dict[str, Any]]) -> set[str]:
+    """Return the tables that a star stands for.
+
+    :param tables: that the query names; all of them are returned for a star that is not understood.
+    :param around: what the innermost ``SELECT`` selects from, without its subqueries: they have their own.
+    """
+    if not isinstance(tree, (dict, list)):
+        return set()
+    if isinstance(tree, list):
+        return set().union(*(_whole(value, tables, around) for value in tree))
+    if tree.get("subquery_type") == "EXISTS":
+        tree = {**tree, "subquery": _of_any_row(tree["subquery"])}
+    kind = str(tree.get("type"))
+    if kind.endswith("_NODE"):
+        around = list(_sources(tree["from_table"])) if kind == "SELECT_NODE" else []
+    found = _of_star(tree, tables, around) if kind == "STAR" else set()
+    return found.union(*(_whole(value, tables, around) for value in tree.values()))
+
+
+def _sources(source: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if source["type"] == "JOIN":
+        yield from _sources(source["left"])
+        yield from _sources(source["right"])
+    else:
+        yield source
+
+
+def _of_star(star: dict[str, Any], tables: set[str], around: list[dict[str, Any]]) -> set[str]:
+    relation = star["relation_name"].lower()
+    meant = [source for source in around if relation in {"", _name(source)}]
+    if not meant:  # of an outer SELECT, of a value, or of rows that are sorted or put together
+        return tables
+    return {source["table_name"].lower() for source in meant if source["type"] == "BASE_TABLE"}
+
+
+def _name(source: dict[str, Any]) -> str:
+    """Return what a query calls a table or a subquery of its own."""
+    return str(source["alias"] or source.get("table_name", "")).lower()
 
 
 def _texts(nodes: Sequence[dict[str, Any]]) -> Iterator[str]:

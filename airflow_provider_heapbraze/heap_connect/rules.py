@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 TIMES = {"joindate", "last_modified", "time", "session_time"}
 WHOLE = {"INTEGER", "BIGINT"}
 NUMBERS = WHOLE | {"FLOAT", "DOUBLE"}
-# Heap's sources do not agree on units: the magnitude tells, until the year 5138. Not a time: 0, and others.
+# Heap's sources do not agree on units: the magnitude tells, until the year 5138; of nanoseconds from 1973 on,
+# until 2262, where they end. Not a time: 0, and others.
 PREPARE = r"""
 CREATE SCHEMA work;
 CREATE TABLE work.moved (source BIGINT, target BIGINT);
@@ -28,12 +29,15 @@ CREATE MACRO work.epoch(n) AS make_timestamp(CASE
     WHEN n <= 0 THEN NULL
     WHEN n < 100000000000 THEN (n * 1000000)::BIGINT
     WHEN n < 100000000000000 THEN (n * 1000)::BIGINT
-    WHEN n < 100000000000000000 THEN n::BIGINT END);
+    WHEN n < 100000000000000000 THEN n::BIGINT
+    WHEN n < 9223372036854775807 THEN n::BIGINT // 1000 END);
 CREATE MACRO work.written(t) AS CASE
     WHEN regexp_full_match(t, '\d+') THEN work.epoch(TRY_CAST(t AS BIGINT))
     WHEN regexp_full_match(t, '\d+\.\d+') THEN work.epoch(TRY_CAST(t AS DOUBLE))
     ELSE work.moment(TRY_CAST(t AS TIMESTAMPTZ)::TIMESTAMP) END;
 """
+# Texts that say that there is no time.
+NO_TIME = r"[0.]*|1970-01-01.*"
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,14 @@ class Raw:
     """A table as it was dumped.
 
     :param view: its name in SQL; its columns are ``v0``, ``v1``, and ``place`` and ``row``: later ones are
-        newer.
+        newer. Of times ``given0``, ``given1`` tell where there was a value.
     :param names: the columns' names.
+    :param times: the places of those that are times.
     """
 
     view: str
     names: tuple[str, ...]
+    times: tuple[int, ...]
 
     def cell(self, name: str) -> str | None:
         """Return what the view calls a column; its name is in lower case."""
@@ -66,23 +72,39 @@ def raw_table(space: Workspace, parts: Sequence[Part]) -> Raw:
         if part.file is not None:
             groups.setdefault(columns, []).append(part.file)
     wanted = {name: _common_type(name, kinds) for name, kinds in types.items()}
-    nulls = ", ".join(f"NULL::{kind} AS v{i}" for i, kind in enumerate(wanted.values()))
-    queries = [f"SELECT {nulls}, 0 AS place, 0::BIGINT AS row LIMIT 0"]
+    times = tuple(i for i, kind in enumerate(wanted.values()) if kind == "TIMESTAMP")
+    nulls = [f"NULL::{kind} AS v{i}" for i, kind in enumerate(wanted.values())]
+    nulls += [f"false AS given{i}" for i in times]
+    queries = [f"SELECT {', '.join(nulls)}, 0 AS place, 0::BIGINT AS row LIMIT 0"]
     for columns, files in groups.items():
         sources = {name: (f"v{i}", kind) for i, (name, kind) in enumerate(columns)}
-        cells = ", ".join(
+        cells = [
             f"{_converted(*sources[name], kind) if name in sources else f'NULL::{kind}'} AS v{i}"
             for i, (name, kind) in enumerate(wanted.items())
-        )
+        ]
+        cells += [
+            f"{_given(*sources[name]) if name in sources else 'false'} AS given{i}"
+            for i, (name, kind) in enumerate(wanted.items())
+            if i in times
+        ]
         listed = ", ".join(map(literal, files))
         queries.append(
-            f"SELECT {cells}, place, file_row_number AS row FROM read_parquet([{listed}], "
+            f"SELECT {', '.join(cells)}, place, file_row_number AS row FROM read_parquet([{listed}], "
             "file_row_number = true, hive_partitioning = false)"
         )
     view = "work.raw"
     space.sql("DROP TABLE IF EXISTS work.chosen")
     space.sql(f"CREATE OR REPLACE VIEW {view} AS {' UNION ALL '.join(f'({query})' for query in queries)}")
-    return Raw(view, tuple(spelling[name] for name in wanted))
+    return Raw(view, tuple(spelling[name] for name in wanted), times)
+
+
+def unread_times(space: Workspace, raw: Raw) -> dict[str, tuple[int, int]]:
+    """Return of each column of times, by its name, how many values cannot be read, and how many can."""
+    if not raw.times:
+        return {}
+    counts = ", ".join(f"count(*) FILTER (given{i} AND v{i} IS NULL), count(v{i})" for i in raw.times)
+    (row,) = space.ask(f"SELECT {counts} FROM {raw.view}")
+    return {raw.names[i]: row[2 * n : 2 * n + 2] for n, i in enumerate(raw.times)}
 
 
 def find_moves(space: Workspace, migrations: Raw) -> None:
@@ -190,6 +212,17 @@ def _converted(cell: str, kind: str, wanted: str) -> str:
     if kind == "DATE" or kind.startswith("TIMESTAMP"):
         return f"work.moment({cell}::TIMESTAMP)"
     return "NULL::TIMESTAMP"
+
+
+def _given(cell: str, kind: str) -> str:
+    """Return SQL that tells whether there is a value that should be a time."""
+    if kind in NUMBERS:
+        return f"{cell} <> 0"
+    if kind == "VARCHAR":
+        return f"NOT regexp_full_match(trim({cell}), {literal(NO_TIME)})"
+    if kind == "DATE" or kind.startswith("TIMESTAMP"):
+        return "false"  # it is one
+    return f"{cell} IS NOT NULL"
 
 
 def _repeated(raw: Raw, key: str) -> str:

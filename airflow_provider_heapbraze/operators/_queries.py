@@ -14,7 +14,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowNotFoundException
 from airflow.sdk import BaseHook
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError, TransientError
@@ -92,7 +92,7 @@ def streamed(conn_id: str, sql: str, tag: str) -> Iterator[tuple[list[str], Iter
 def _hook(conn_id: str) -> Any:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
-    hook = BaseHook.get_hook(conn_id)
+    hook = _named_hook(conn_id)
     if getattr(hook, "conn_type", "") == "databricks":
         # The hook that Airflow names for this type starts jobs; SQL has another.
         hook = import_module("airflow.providers.databricks.hooks.databricks_sql").DatabricksSqlHook(conn_id)
@@ -102,6 +102,25 @@ def _hook(conn_id: str) -> Any:
             f"{type(hook).__name__} is not. Nothing was sent."
         )
     return hook
+
+
+def _named_hook(conn_id: str) -> Any:
+    """Return the hook that Airflow names for a connection's type."""
+    try:
+        return BaseHook.get_hook(conn_id)
+    except AirflowNotFoundException:
+        problem = (
+            f"There is no Airflow connection {conn_id!r}, which SqlMembers reads through. Nothing was sent. "
+            "Create it in Airflow, or mend conn_id in the DAG"
+        )
+    except AirflowException:
+        conn_type = BaseHook.get_connection(conn_id).conn_type
+        problem = (
+            f"Connection {conn_id!r} has the type {conn_type!r}, for which no provider is installed. Nothing "
+            "was sent. Install the provider of this database where tasks run, for example "
+            "apache-airflow-providers-snowflake, or mend the connection's type"
+        )
+    raise ConfigurationError(f"{problem}; then clear the task.")
 
 
 def _cursor(hook: Any, connection: Any) -> Any:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     BaseSensorOperator,
@@ -63,6 +64,8 @@ class BrazeCurrentsSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Look once; then wait, in the triggerer where that is wanted."""
+        with airflow_errors():
+            choice(self.on_timeout, "on_timeout", ("fail", "skip"))
         if not self.deferrable:
             try:
                 return super().execute(context)
@@ -77,15 +80,18 @@ class BrazeCurrentsSensor(BaseSensorOperator):
             )
         return None
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> None:  # noqa: ARG002 - Airflow's
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> None:
         """Go on: the triggerer has seen new files, or has looked for them long enough."""
-        if event["status"] != NEW_FILES:
+        if event.get("problem"):
+            raise AirflowFailException(event["problem"])
+        # At the end it is looked once more: the triggerer, or the storage, may have been away.
+        if event["status"] != NEW_FILES and not self.poke(context):
             self._end_without_files()
         self.log.info("There are new files.")
 
     def _end_without_files(self) -> NoReturn:
         said = f"No new files have come in {self.timeout:,.0f} s."
-        if choice(self.on_timeout, "on_timeout", ("fail", "skip")) == "skip":
+        if self.on_timeout == "skip":
             raise AirflowSkipException(said)
         raise AirflowSensorTimeout(said)
 

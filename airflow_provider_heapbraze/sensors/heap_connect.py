@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     BaseSensorOperator,
@@ -81,6 +82,8 @@ class HeapConnectDumpSensor(BaseSensorOperator):
         look = self._look(context)  # also at the end: the triggerer may have been away
         if look.dump is not None:
             return self._taken(look.dump)
+        if event.get("problem"):  # which only the triggerer has
+            raise AirflowFailException(event["problem"])
         if event["status"] != NEW_DUMP:
             self._end_without_dump()
         # Another run has taken that dump.

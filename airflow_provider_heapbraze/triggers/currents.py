@@ -7,7 +7,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
-from asgiref.sync import sync_to_async
+
+from airflow_provider_heapbraze.clients.errors import HeapBrazeError
+from airflow_provider_heapbraze.triggers._patience import PatientLook
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -17,6 +19,8 @@ NEW_FILES, NOTHING_NEW = "new files", "nothing new"
 
 class BrazeCurrentsTrigger(BaseTrigger):
     """Fires as soon as a source has files that are not exported to the end, or at its time.
+
+    Storage may be away meanwhile.
 
     :param source: location of the files.
     :param ledger: location of the ledger.
@@ -50,15 +54,21 @@ class BrazeCurrentsTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look until there is something new."""
-        # Storage is read in a thread; connections are asked for in the triggerer's own loop.
-        look = sync_to_async(has_new_files, thread_sensitive=False)
-        status = NOTHING_NEW
-        while status == NOTHING_NEW and time.time() < self.until:
-            if await look(self.source, self.ledger, self.environment):
+        status, problem = NOTHING_NEW, None
+        try:
+            if await self._have_come():
                 status = NEW_FILES
-            else:
-                await asyncio.sleep(self.poke_interval)
-        yield TriggerEvent({"status": status})  # type: ignore[no-untyped-call]
+        except HeapBrazeError as error:
+            problem = str(error)
+        yield TriggerEvent({"status": status, "problem": problem})  # type: ignore[no-untyped-call]
+
+    async def _have_come(self) -> bool:
+        look = PatientLook(has_new_files, "Currents files")
+        while time.time() < self.until:
+            if await look(self.source, self.ledger, self.environment):
+                return True
+            await asyncio.sleep(self.poke_interval)
+        return False
 
 
 def has_new_files(source: str, ledger: str, environment: str) -> bool:

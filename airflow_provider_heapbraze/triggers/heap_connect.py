@@ -7,9 +7,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
-from asgiref.sync import sync_to_async
 
 from airflow_provider_heapbraze.clients.errors import HeapBrazeError
+from airflow_provider_heapbraze.triggers._patience import PatientLook
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ NEW_DUMP, NOTHING_NEW = "new dump", "nothing new"
 
 
 class HeapConnectDumpTrigger(BaseTrigger):
-    """Fires as soon as there is a dump that counts, or at its time.
+    """Fires as soon as there is a dump that counts, or at its time; storage may be away meanwhile.
 
     :param path: location of the folder that holds ``manifests``.
     :param table: only a dump with this table counts; None: any.
@@ -52,23 +52,26 @@ class HeapConnectDumpTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look until there is something new."""
-        # Storage is read in a thread; connections are asked for in the triggerer's own loop.
-        look = sync_to_async(look_for_dump, thread_sensitive=False)
-        status, after = NOTHING_NEW, self.after
-        while status == NOTHING_NEW and time.time() < self.until:
-            try:
-                seen = await look(self.path, self.table, after)
-            except HeapBrazeError:
-                # The task looks itself, meets the same, and fails with what to do about it.
+        status, problem = NOTHING_NEW, None
+        try:
+            if await self._has_come():
                 status = NEW_DUMP
-                continue
-            after = seen.after
-            if seen.dump is not None:
-                status = NEW_DUMP
-            else:
-                await asyncio.sleep(self.poke_interval)
+        except HeapBrazeError as error:
+            problem = str(error)
         # The task that goes on may have to wait again, no longer than this one.
-        yield TriggerEvent({"status": status, "until": self.until})  # type: ignore[no-untyped-call]
+        event = {"status": status, "problem": problem, "until": self.until}
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def _has_come(self) -> bool:
+        look, after = PatientLook(look_for_dump, "dumps"), self.after
+        while time.time() < self.until:
+            seen = await look(self.path, self.table, after)
+            if seen is not None:
+                if seen.dump is not None:
+                    return True
+                after = seen.after
+            await asyncio.sleep(self.poke_interval)
+        return False
 
 
 def look_for_dump(path: str, table: str | None, after: int) -> Look:

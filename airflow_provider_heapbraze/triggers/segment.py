@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
-from asgiref.sync import sync_to_async
 
-from airflow_provider_heapbraze.clients.errors import ConfigurationError, PermanentError, TransientError
+from airflow_provider_heapbraze.clients.errors import ConfigurationError, PermanentError
+from airflow_provider_heapbraze.triggers._patience import PatientLook
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from airflow_provider_heapbraze.segments.arrival import ReadyCheck
-
-log = logging.getLogger(__name__)
 
 
 class BrazeSegmentExportTrigger(BaseTrigger):
@@ -82,9 +79,13 @@ class BrazeSegmentExportTrigger(BaseTrigger):
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def _wait(self) -> bool:
-        # Storage and HTTP block: they have a thread. Connections are asked for in the triggerer's own loop.
-        check = await sync_to_async(self._check, thread_sensitive=False)()
-        look, waits = sync_to_async(self._look, thread_sensitive=False), check.waits(self.poll_interval)
+        find = PatientLook(self._check, "what leads to the export")
+        look = PatientLook(self._look, "the export's files")
+        while (check := await find()) is None:
+            if time.time() >= self.until:
+                return False
+            await asyncio.sleep(self.poll_interval)
+        waits = check.waits(self.poll_interval)
         while not await look(check):
             if time.time() >= self.until:
                 return False
@@ -108,12 +109,8 @@ class BrazeSegmentExportTrigger(BaseTrigger):
     def _look(self, check: ReadyCheck) -> bool:
         from airflow_provider_heapbraze.hooks.braze import BrazeHook
 
-        try:
-            with BrazeHook(self.braze_conn_id).get_quick_conn() as client:
-                return check.is_ready(client.reads)
-        except TransientError as error:
-            log.warning("%s It is looked again.", error)
-            return False
+        with BrazeHook(self.braze_conn_id).get_quick_conn() as client:
+            return check.is_ready(client.reads)
 
 
 class PauseTrigger(BaseTrigger):

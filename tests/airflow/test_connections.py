@@ -13,6 +13,7 @@ from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.hooks._connection import open_transport
 from airflow_provider_heapbraze.hooks.braze import BrazeHook
 from airflow_provider_heapbraze.hooks.heap import HeapHook
+from airflow_provider_heapbraze.locations import path_of
 
 HOST = "https://rest.iad-01.braze.com"
 
@@ -132,3 +133,12 @@ def test_every_secret_is_masked_in_logs(connection, monkeypatch):
     ).get_conn()
     line = f"masked-rest-key {' '.join(secrets.values())} masked-heap-key masked-webhook"
     assert redact(line) == "*** *** *** *** ***"
+
+
+@pytest.mark.parametrize("protocol", ["nosuch", "snowflake"])
+def test_a_location_of_no_storage_that_airflow_knows(protocol):
+    with pytest.raises(
+        ConfigurationError, match=rf"no storage for {protocol}://.*Nothing was sent"
+    ) as raised:
+        path_of(f"{protocol}://bucket/private-person")
+    assert "private-person" not in str(raised.value)

@@ -243,7 +243,50 @@ class TestSensor:
         again = BrazeCurrentsTrigger(**arguments)
         put(exporting, samples.TYPES[0])
         event = asyncio.run(anext(aiter(again.run())))
-        assert event.payload == {"status": "new files"}
+        assert event.payload == {"status": "new files", "problem": None}
+
+    def waiting(self, exporting, **arguments):
+        """Return a task that has deferred, and its trigger."""
+        sensor = self.sensor(exporting, deferrable=True, **arguments)
+        with pytest.raises(TaskDeferred) as deferred:
+            sensor.execute(context())
+        return sensor, deferred.value.trigger
+
+    def test_its_trigger_outlasts_storage_that_is_away(self, exporting, monkeypatch, caplog):
+        sensor, trigger = self.waiting(exporting)
+        with monkeypatch.context() as away:
+
+            def refuse(*_):
+                raise OSError("https://bucket/?signature=private-signature")
+
+            async def wait(_):
+                away.undo()
+                put(exporting, samples.TYPES[0])
+
+            away.setattr("airflow_provider_heapbraze.triggers.currents.asyncio.sleep", wait)
+            away.setattr("airflow_provider_heapbraze.events.checkpoint.is_anything_new", refuse)
+            event = asyncio.run(anext(aiter(trigger.run())))
+        sensor.execute_complete(context(), event.payload)
+        assert "1 times in a row so far: Storage answered with an error (OSError)" in caplog.text
+        assert "private" not in caplog.text
+
+    def test_what_no_wait_mends_goes_to_the_task_at_once(self, exporting):
+        sensor, trigger = self.waiting(exporting)
+        exporting.source.rmdir()
+        event = asyncio.run(anext(aiter(trigger.run())))
+        with pytest.raises(AirflowFailException, match="There is no folder"):
+            sensor.execute_complete(context(), event.payload)
+
+    def test_what_has_come_while_no_triggerer_ran_counts(self, exporting):
+        sensor, trigger = self.waiting(exporting, timeout=0)
+        event = asyncio.run(anext(aiter(trigger.run())))
+        put(exporting, samples.TYPES[0])
+        sensor.execute_complete(context(), event.payload)
+
+    @pytest.mark.parametrize("deferrable", [True, False])
+    def test_a_bad_on_timeout_is_refused_before_anybody_waits(self, exporting, deferrable):
+        with pytest.raises(AirflowFailException, match="on_timeout must be one of"):
+            self.sensor(exporting, deferrable=deferrable, on_timeout="wait").execute(context())
 
     @pytest.mark.parametrize(
         ("on_timeout", "error"), [("fail", AirflowSensorTimeout), ("skip", AirflowSkipException)]

@@ -155,8 +155,80 @@ class TestTimeout:
             task.execute(context())
 
 
-def test_a_manifest_that_cannot_be_read_fails_the_task_with_what_to_do(dumps):
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """Let something happen in the trigger's waits, one after the other; no time passes."""
+
+    def happens(*steps):
+        left = iter(steps)
+
+        async def wait(_):
+            next(left)()
+
+        monkeypatch.setattr("airflow_provider_heapbraze.triggers.heap_connect.asyncio.sleep", wait)
+        return left
+
+    return happens
+
+
+class StorageError(Exception):
+    """What a storage's client raises, which is no OSError; it quotes what it was called with."""
+
+
+@pytest.mark.parametrize("error", [OSError, PermissionError, StorageError])
+def test_the_trigger_outlasts_storage_that_is_away(dumps, monkeypatch, meanwhile, caplog, error):
+    trigger = deferred(sensor(dumps, deferrable=True))
+    with monkeypatch.context() as away:
+
+        def refuse(*_):
+            raise error("https://bucket/?signature=private-signature")
+
+        away.setattr("airflow_provider_heapbraze.storage.listed", refuse)
+        left = meanwhile(lambda: None, away.undo, lambda: put(dumps, 10))
+        event = fired(trigger)
+    assert event["status"] == "new dump"
+    assert list(left) == []
+    assert f"2 times in a row so far: Storage answered with an error ({error.__name__})" in caplog.text
+    assert "private" not in caplog.text
+
+
+def test_a_manifest_that_is_still_being_copied_is_waited_for(dumps, meanwhile, caplog):
     task = sensor(dumps, deferrable=True)
+    trigger = deferred(task)
+    (dumps / "manifests" / "sync_10.json").write_text('{"private-person')
+    meanwhile(lambda: put(dumps, 10))
+    assert task.execute_complete(context(), fired(trigger)) == {"dump_id": 10, "tables": 1}
+    assert "sync_10.json is no manifest" in caplog.text
+    assert "private-person" not in caplog.text
+
+
+def test_what_no_wait_mends_goes_to_the_task_at_once(dumps):
+    """Only the triggerer has no provider for the storage."""
+    task = sensor(dumps, deferrable=True)
+    trigger = deferred(task)
+    trigger.path = "nosuch://bucket"
+    with pytest.raises(AirflowFailException, match="install the provider"):
+        task.execute_complete(context(), fired(trigger))
+
+
+def test_a_killed_triggerer_is_followed_by_one_that_goes_on(dumps, meanwhile):
+    task = sensor(dumps, deferrable=True, table="purchase", timeout=3600)
+    first = deferred(task)
+
+    async def killed():
+        waiting = asyncio.ensure_future(anext(aiter(first.run())))
+        await asyncio.sleep(0)
+        waiting.cancel()
+
+    asyncio.run(killed())
+    second = HeapConnectDumpTrigger(**json.loads(json.dumps(first.serialize()[1])))
+    assert second.serialize() == first.serialize(), "it looks for the same, no longer than the first"
+    meanwhile(lambda: put(dumps, 10), lambda: put(dumps, 11, "purchase"))
+    assert task.execute_complete(context(), fired(second)) == {"dump_id": 11, "tables": 1}
+
+
+def test_a_manifest_that_cannot_be_read_fails_the_task_with_what_to_do(dumps):
+    task = sensor(dumps, deferrable=True, timeout=0)
     trigger = deferred(task)
     (dumps / "manifests" / "sync_10.json").write_text('{"private-person')
     event = fired(trigger)

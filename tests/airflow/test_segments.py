@@ -360,6 +360,24 @@ def test_another_run_waits_for_its_turn(refresh):
     assert 429 in statuses
 
 
+@pytest.mark.parametrize("away", ["segments.exports.read_export", "segments.arrival.bucket_files"])
+def test_the_trigger_outlasts_storage_that_is_away(refresh, bucket, monkeypatch, caplog, away):
+    refresh.sandbox.settings(export_delay=0.3)
+    refresh.members(PEOPLE[:5])
+    left = deferred(refresh.operator(deferrable=True, bucket=bucket.as_uri()))
+    with monkeypatch.context() as patched:
+
+        def refuse(*_):
+            patched.undo()
+            raise OSError("https://bucket/?signature=private-signature")
+
+        patched.setattr(f"airflow_provider_heapbraze.{away}", refuse)
+        event = event_of(left.trigger)
+    assert resumed(refresh.operator(deferrable=True, bucket=bucket.as_uri()), left, event)["size"] == 5
+    assert "1 times in a row so far: Storage answered with an error (OSError)" in caplog.text
+    assert "private" not in caplog.text
+
+
 def test_a_triggerer_that_does_not_see_the_ledger_says_so(refresh):
     refresh.sandbox.settings(export_delay=0.3)
     refresh.members(PEOPLE[:5])
@@ -478,9 +496,9 @@ def test_a_kill_is_heeded(refresh):
     class Killing(Guards):
         """Airflow's signal handler only calls on_kill(); here it comes while the plan is looked at."""
 
-        def breaches(self, change):
+        def breaches(self, *plan):
             operator.on_kill()
-            return super().breaches(change)
+            return super().breaches(*plan)
 
     operator = refresh.operator(guards=Killing())
     refresh.members(PEOPLE[:5])

@@ -364,3 +364,17 @@ def test_when_the_members_were_asked_for(warehouse, tmp_path):
     result = match(SqlMembers("warehouse", sql), IdentityMapping(), access_to(tmp_path), tmp_path)
     told = datetime.fromisoformat(outcome(result, tmp_path)[0][0][1])
     assert before <= result.taken_at <= told + timedelta(seconds=1)
+
+
+def test_a_connection_that_is_not_there(tmp_path):
+    said = refusal("SELECT identity FROM members", tmp_path, ConfigurationError, conn_id="nowhere")
+    assert "no Airflow connection 'nowhere'" in said
+    assert "Create it in Airflow" in said
+
+
+@pytest.mark.parametrize("fields", [{"conn_type": "nosuchbase"}, {"host": "db.example"}])
+def test_a_connection_whose_provider_is_not_installed(monkeypatch, tmp_path, fields):
+    monkeypatch.setenv("AIRFLOW_CONN_ODD", json.dumps({**fields, "password": SECRET}))
+    said = refusal("SELECT identity FROM members", tmp_path, ConfigurationError, conn_id="odd")
+    assert f"'odd' has the type {fields.get('conn_type')!r}" in said
+    assert "Install the provider" in said

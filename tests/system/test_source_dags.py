@@ -73,16 +73,12 @@ def test_segments_sync(airflow, imported):
 def test_heap_connect(airflow, imported):
     lately = (datetime.now(UTC) - timedelta(days=3)).strftime("%Y-%m-%d %H:%M:%S")
     write_dump(
-        airflow.home / "dumps",
+        airflow.dumps,
         users=[{"user_id": number, "identity": person} for number, person in enumerate(PEOPLE)],
         checkout_begin=[{"user_id": number, "time": lately} for number in range(60)],
         purchase=[{"user_id": number, "time": lately} for number in range(20)],
     )
-    held = imported(
-        "heap_cohort_from_heap_connect",
-        "heap-began-checkout",
-        HEAP_CONNECT_PATH=(airflow.home / "dumps").as_uri(),
-    )
+    held = imported("heap_cohort_from_heap_connect", "heap-began-checkout")
     assert held == set(PEOPLE[20:60])
 
 

@@ -197,6 +197,9 @@ SECONDS = 1767261600
         (SECONDS + 0.25, "double", TIME),
         (SECONDS * 1000 + 250, "long", TIME),
         (SECONDS * 1000000 + 250_000, "long", TIME),
+        (SECONDS * 10**9 + 250_000_999, "long", TIME),
+        (SECONDS * 1e9, "double", TIME.replace(microsecond=0)),
+        (str(SECONDS * 10**9 + 250_000_000), "string", TIME),
         (str(SECONDS * 1000 + 250), "string", TIME),
         (f"{SECONDS}.25", "string", TIME),
         ("2026-01-01 10:00:00.25", "string", TIME),
@@ -211,11 +214,64 @@ SECONDS = 1767261600
         *[(value, "string", None) for value in ("0", "", "soon", "infinity", "9" * 30)],
         (datetime(1970, 1, 1, tzinfo=UTC), MILLIS, None),
         (True, "boolean", None),
+        ("1970-01-01T00:00:00Z", "string", None),
     ],
 )
 def test_times_of_every_type_and_unit(dumps, value, kind, expected):
     dumps.add(1, {"users": [{"user_id": 1, "joindate": value}]}, types={"user_id": "long", "joindate": kind})
-    assert dumps.find("SELECT joindate FROM users", "joindate") == [(expected,)]
+    dumps.add(2, {"users": [{"user_id": 2, "joindate": SECONDS}]}, ["users"])  # one that can be read
+    assert dumps.find("SELECT joindate FROM users WHERE user_id = 1", "joindate") == [(expected,)]
+
+
+def times(dumps, *values, kind="string", table="users"):
+    rows = [{"user_id": number, "event_id": number, "time": value} for number, value in enumerate(values)]
+    return dumps.add(1, {table: rows}, types={"user_id": "long", "time": kind})
+
+
+def test_times_that_cannot_be_read_are_counted(dumps, caplog):
+    times(dumps, "2026-01-01", "soon", "31.12.2025", None, "", " ", "0", "0.0", "1970-01-01 00:00:00")
+    dumps.find("SELECT user_id FROM users WHERE time < now()", "user_id")
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert record.getMessage() == ("Heap Connect: 2 of 3 times in users.time cannot be read, and are NULL")
+
+
+@pytest.mark.parametrize("sql", ["SELECT user_id FROM purchase WHERE TIME < now()", "FROM purchase"])
+@pytest.mark.parametrize(
+    ("values", "kind"), [(["soon", "31.12.2025", ""], "string"), ([-5, 0, None], "long"), ([True], "boolean")]
+)
+def test_a_column_of_times_of_which_none_can_be_read_is_refused(dumps, sql, values, kind):
+    times(dumps, *values, kind=kind, table="purchase")
+    count = sum(bool(value) for value in values)
+    with pytest.raises(
+        ConfigurationError, match=rf"purchase\.time has {count} values, and not one"
+    ) as caught:
+        dumps.find(sql, "user_id")
+    assert "Nothing was sent. Look at the column" in str(caught.value)
+    assert "soon" not in str(caught.value)
+    assert dumps.find("SELECT max(user_id) AS n FROM purchase", "n") == [(len(values) - 1,)]
+
+
+@pytest.mark.parametrize(("values", "kind"), [([None, "", "0"], "string"), ([0, None], "long"), ([], "long")])
+def test_a_column_of_times_may_have_none(dumps, values, kind, caplog):
+    times(dumps, *values, kind=kind)
+    assert dumps.find("SELECT user_id FROM users WHERE time IS NOT NULL", "user_id") == []
+    assert "cannot be read" not in caplog.text
+
+
+def test_times_of_a_table_that_the_query_does_not_name(dumps, caplog):
+    times(dumps, "2026-01-01", table="purchase")
+    dumps.add(2, {"user_migrations": [{"from_user_id": 7, "to_user_id": 8, "time": "soon"}]})
+    assert dumps.find("SELECT user_id FROM purchase WHERE time < now()", "user_id") == [(0,)]
+    assert "cannot be read" not in caplog.text
+
+
+def test_times_are_counted_over_all_parts_of_their_column(dumps, caplog):
+    dumps.add(1, {"purchase": [{"event_id": 1, "seen": "soon"}]})
+    types = {"event_id": "long", "seen": MILLIS}
+    dumps.add(2, {"purchase": [{"event_id": 2, "seen": TIME.replace(tzinfo=UTC)}]}, ["purchase"], types)
+    dumps.add(3, {"purchase": [{"event_id": 3}]}, ["purchase"])
+    assert len(dumps.find("SELECT seen FROM purchase", "seen")) == 3
+    assert "1 of 2 times in purchase.seen" in caplog.text
 
 
 def test_the_unit_of_a_time_may_change(dumps):
