@@ -24,7 +24,14 @@ class PlaceLostError(PermanentError):
 
 
 class LedgerDamagedError(PermanentError):
-    """The ledger does not hold what its log says; nothing may be sent on its word."""
+    """The ledger does not hold what its log says; nothing may be sent on its word.
+
+    :param what: is damaged, for whoever only looks.
+    """
+
+    def __init__(self, message: str, *, what: str = "") -> None:
+        super().__init__(message)
+        self.what = what or message
 
 
 class UnbalancedError(PermanentError):
@@ -42,7 +49,7 @@ class LedgerFolder:
 
     def __init__(self, path: Path, way_on: str) -> None:
         self.folder = path
-        self._way_on = way_on
+        self.way_on = f"Restore the file from a backup of the ledger; or {way_on}"
 
     def path(self, name: str) -> Path:
         """Return the path of a file that an entry names."""
@@ -114,8 +121,9 @@ class LedgerFolder:
     def damaged(self, what: str) -> LedgerDamagedError:
         """Return the error for something that is not as the log says."""
         return LedgerDamagedError(
-            f"The ledger of {self.folder.name} is damaged: {what}. Nothing was sent on its word. Restore the "
-            f"file from a backup of the ledger; or {self._way_on}"
+            f"The ledger of {self.folder.name} is damaged: {what}. Nothing was sent on its word. "
+            f"{self.way_on}",
+            what=what,
         )
 
 
@@ -132,6 +140,15 @@ def files(folder: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):  # universal-pathlib says the latter
         return []
     return sorted(found, key=lambda path: path.name)
+
+
+def folders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, rising."""
+    storage.refresh(folder)
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def numbers(folder: Path) -> list[int]:

@@ -1,17 +1,39 @@
 """Files that a reader sees whole or not at all, on local disks and in object stores.
 
 Paths have pathlib's interface: ``pathlib.Path``, or a path of universal-pathlib such as Airflow's
-``ObjectStoragePath``. Temporary files have names that begin with a dot; readers pass over them.
+``ObjectStoragePath``. What a reader may count on, and of two writers of one name:
+
+=====================  ==========================================  ====================================
+storage                a file is seen                              :func:`write_new`, two at a moment
+=====================  ==========================================  ====================================
+local disk, NFS        whole and durable: written beside, synced,  one: by a hard link
+                       then named; its folders are synced, too
+local, without hard    the same                                    best effort
+links (SMB, gcsfuse)
+S3, GCS, Azure         when the one put ends; of a large file,     one: by create-if-absent (on S3
+                       when its last request puts the parts        from s3fs 2025.7 on)
+                       together
+S3 of others, without  the same                                    best effort
+create-if-absent
+sftp, hdfs and others  perhaps while it is written: whoever reads  best effort
+                       half of it finds it damaged, and stops
+=====================  ==========================================  ====================================
+
+*Best effort*: look, write, wait, read back. What a killed writer leaves behind is never seen as a file: on a
+local disk its name begins with a dot, and readers pass over it; in an object store it is the parts of an
+unfinished upload, which no listing shows (a lifecycle rule of the bucket removes them).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -19,9 +41,13 @@ from uuid import uuid4
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+FIRST_EXCLUSIVE_S3FS = (2025, 7)  # those before take "x" for "w" where a file is small
 LOCAL_PROTOCOLS = {"", "file", "local"}
 # Another writer who looked at the same moment has written by then.
 SETTLE_SECONDS = 2.0
+# What file systems say that have no hard links, or cannot sync a folder.
+NOT_SUPPORTED = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+LEAST_BLOCK = 5 * 2**20  # of s3fs
 
 
 def local(path: Any) -> Path | None:
@@ -40,10 +66,9 @@ def uri(path: Any) -> str:
 def write_new(path: Any, data: bytes) -> None:
     """Write a file that must not be there yet.
 
-    Two writers at the same moment: one gets :class:`FileExistsError`. On a local disk by a hard link, in an
-    object store by its create-if-absent. A store without that gets the best effort: look, write, wait, read
-    back. A file that holds the very same is taken for ours: a store's client that repeats a request whose
-    answer was lost meets its own file.
+    Two writers at the same moment: one gets :class:`FileExistsError`, as far as the storage can. A file that
+    holds the very same is taken for ours: a store's client that repeats a request whose answer was lost meets
+    its own file.
 
     :param data: different from what any other writer would write.
     :raises FileExistsError: the file is there, and holds something else.
@@ -56,34 +81,16 @@ def write_new(path: Any, data: bytes) -> None:
             raise
 
 
-def _create(path: Any, data: bytes) -> None:
-    target = local(path)
-    if target is not None:
-        with _beside(target) as temporary:
-            temporary.write_bytes(data)
-            _flush(temporary)
-            os.link(temporary, target)
-        _flush(target.parent)
-        return
-    try:
-        _create_in_store(path, data)
-    except (NotImplementedError, ValueError):
-        _write_where_absent(path, data)
-    refresh(path.parent)
-
-
 def write_whole(path: Any, source: Path) -> None:
     """Put a finished local file in place, so that a reader sees the old or the new, never half."""
     target = local(path)
-    if target is not None:
-        with _beside(target) as temporary:
-            shutil.copyfile(source, temporary)
-            _flush(temporary)
-            temporary.replace(target)
-        _flush(target.parent)
+    if target is None:
+        path.fs.put_file(str(source), path.path)
+        refresh(path.parent)
         return
-    path.fs.put_file(str(source), path.path)
-    refresh(path.parent)
+    with _beside(target) as temporary:
+        shutil.copyfile(source, temporary)
+        _name(temporary, target)
 
 
 @contextmanager
@@ -135,10 +142,52 @@ def refresh(folder: Any) -> None:
         folder.fs.invalidate_cache(folder.path)
 
 
-def _create_in_store(path: Any, data: bytes) -> None:
+def _create(path: Any, data: bytes) -> None:
+    """Write a file by the surest way that its storage has."""
     try:
-        with path.open("xb") as file:
+        if (target := local(path)) is not None:
+            _create_on_disk(target, data)
+        else:
+            _create_in_store(path, data)
+    except (NotImplementedError, ValueError):
+        _write_where_absent(path, data)
+
+
+def _create_on_disk(target: Path, data: bytes) -> None:
+    """Write a file and name it by a hard link, which an existing name refuses.
+
+    :raises NotImplementedError: the file system has no hard links.
+    """
+    with _beside(target) as temporary:
+        temporary.write_bytes(data)
+        _flush(temporary)
+        try:
+            os.link(temporary, target)
+        except OSError as error:
+            if error.errno in NOT_SUPPORTED:
+                raise NotImplementedError from None
+            raise
+    _flush_names(target.parent)
+
+
+def _create_in_store(path: Any, data: bytes) -> None:
+    """Put a file where there is none.
+
+    :raises NotImplementedError, ValueError: the store's client has no create-if-absent.
+    """
+    if type(path.fs).__module__.startswith("s3fs.") and _version("s3fs") < FIRST_EXCLUSIVE_S3FS:
+        raise NotImplementedError
+    try:
+        # One block, larger than the data: nothing is sent before close(), and then by one put.
+        file = path.fs.open(path.path, "xb", block_size=max(LEAST_BLOCK, len(data) + 1))
+        try:
             file.write(data)
+        except BaseException:
+            # Closed by anybody, even by the garbage collector, it would put what it has so far.
+            with suppress(AttributeError):
+                file.closed = True
+            raise
+        file.close()
     except FileExistsError:
         raise
     except OSError:
@@ -147,13 +196,24 @@ def _create_in_store(path: Any, data: bytes) -> None:
         if path.exists():
             raise FileExistsError from None
         raise
+    refresh(path.parent)
+
+
+def _version(package: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in metadata.version(package).split(".")[:2])
 
 
 def _write_where_absent(path: Any, data: bytes) -> None:
     refresh(path.parent)
     if path.exists():
         raise FileExistsError
-    path.write_bytes(data)
+    target = local(path)
+    if target is None:
+        path.fs.pipe_file(path.path, data)
+    else:
+        with _beside(target) as temporary:
+            temporary.write_bytes(data)
+            _name(temporary, target)
     time.sleep(SETTLE_SECONDS)
     refresh(path.parent)
     if path.read_bytes() != data:
@@ -163,7 +223,7 @@ def _write_where_absent(path: Any, data: bytes) -> None:
 @contextmanager
 def _beside(target: Path) -> Iterator[Path]:
     """Give a temporary name in the same folder."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(target.parent)
     temporary = target.with_name(f".{uuid4().hex}.tmp")
     try:
         yield temporary
@@ -171,10 +231,35 @@ def _beside(target: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def _make_folder(folder: Path) -> None:
+    """Make a folder, and its name and those of the folders above it survive a power cut."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _flush_names(folder.parent)
+
+
+def _name(temporary: Path, target: Path) -> None:
+    """Give a finished file its name, in the place of what had it; both survive a power cut."""
+    _flush(temporary)
+    temporary.replace(target)
+    _flush_names(target.parent)
+
+
 def _flush(path: Path) -> None:
-    """Make a file, or the names in a folder, survive a power cut."""
+    """Make a file survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _flush_names(folder: Path) -> None:
+    """Make the names in a folder survive a power cut, where its file system can do that."""
+    try:
+        _flush(folder)
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            raise

@@ -66,7 +66,27 @@ def match(members: Members, matcher: Matcher, access: Access, ledger: Path) -> M
         counts = _counts(space, total, matcher.kinds)
         folder = match_folder(ledger, _fingerprint(space, tables, counts))
         result = MatchResult(storage.uri(folder), folder.name, counts, taken_at)
-        _keep(folder, result, matcher, tables)
+        _keep(folder, result, asdict(cast("DataclassInstance", matcher)), tables)
+    return result
+
+
+def keep_identifiers(space: Workspace, identifiers: str, others: str, ledger: Path) -> MatchResult:
+    """Write down people who are matched already, as :func:`match` does.
+
+    :param identifiers: query for kind, value and label, each once.
+    :param others: query for other identifiers of the same people.
+    :param ledger: folder of all ledgers.
+    """
+    nobody = "SELECT 0 AS row, '' AS reason WHERE false"
+    tables = [space.folder / name for name in TABLES]
+    for query, table in zip((identifiers, others, nobody), tables, strict=True):
+        space.write(query, table)
+    found = space.ask(f"SELECT kind, count(*) FROM ({identifiers}) GROUP BY kind ORDER BY kind")
+    total = sum(count for _, count in found)
+    counts = {"members": total, "matched": total, **dict(found), "duplicates": 0, "unmatched": {}}
+    folder = match_folder(ledger, _fingerprint(space, tables, counts))
+    result = MatchResult(storage.uri(folder), folder.name, counts, datetime.now(UTC))
+    _keep(folder, result, {}, tables)
     return result
 
 
@@ -184,9 +204,8 @@ def _fingerprint(space: Workspace, tables: Sequence[Path], counts: Mapping[str, 
     return hashlib.sha256(json.dumps([sums, counts], sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _keep(folder: Path, result: MatchResult, matcher: Matcher, tables: Sequence[Path]) -> None:
+def _keep(folder: Path, result: MatchResult, mapping: Mapping[str, Any], tables: Sequence[Path]) -> None:
     """Put the result in its place, unless it is there; the record last: whoever reads it finds the rest."""
-    storage.refresh(folder)
     if not _is_kept(folder):
         record = tables[0].with_name(RECORD)
         record.write_text(
@@ -196,8 +215,9 @@ def _keep(folder: Path, result: MatchResult, matcher: Matcher, tables: Sequence[
                     "fingerprint": result.fingerprint,
                     "counts": result.counts,
                     "taken_at": result.taken_at.isoformat(),
-                    "mapping": asdict(cast("DataclassInstance", matcher)),
+                    "mapping": mapping,
                     "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "bytes": {table.name: table.stat().st_size for table in tables},
                 },
                 indent=1,
             )
@@ -207,7 +227,10 @@ def _keep(folder: Path, result: MatchResult, matcher: Matcher, tables: Sequence[
 
 
 def _is_kept(folder: Path) -> bool:
-    with suppress(LedgerDamagedError):
+    """Tell whether a result is there and whole: a file that was cut off is made again."""
+    sizes = {path.name: size for path, size in storage.listed(folder)}
+    with suppress(LedgerDamagedError, KeyError):
         read_match(folder)
-        return all((folder / name).exists() for name in TABLES)
+        written = json.loads((folder / RECORD).read_bytes())["bytes"]
+        return bool(written == {name: sizes[name] for name in TABLES})
     return False

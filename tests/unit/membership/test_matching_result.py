@@ -107,6 +107,7 @@ def test_nothing_private_but_in_the_tables(tmp_path, caplog):
     record = json.loads((tmp_path / "matches" / result.fingerprint / "match.json").read_text())
     made_at = record.pop("made_at")
     assert made_at.endswith("+00:00")
+    assert record.pop("bytes").keys() == {"identifiers.parquet", "others.parquet", "unmatched.parquet"}
     assert record.pop("taken_at") == result.taken_at.isoformat()
     assert record == {
         "format": 1,
@@ -168,6 +169,27 @@ def test_what_was_lost_is_made_again(tmp_path, lost):
     (tmp_path / "matches" / result.fingerprint / lost).unlink()
     assert matched(tmp_path) == result
     assert [len(rows) for rows in outcome(result, tmp_path)] == [3, 2]
+
+
+@pytest.mark.parametrize("torn", ["identifiers.parquet", "others.parquet", "unmatched.parquet"])
+@pytest.mark.parametrize("left", [0, 40])
+def test_what_was_cut_off_is_made_again(tmp_path, torn, left):
+    result = matched(tmp_path)
+    file = tmp_path / "matches" / result.fingerprint / torn
+    file.write_bytes(file.read_bytes()[:left])
+    assert matched(tmp_path) == result
+    assert [len(rows) for rows in outcome(result, tmp_path)] == [3, 2]
+    assert pq.ParquetFile(file).metadata is not None
+
+
+def test_a_result_of_an_earlier_version_is_made_again(tmp_path):
+    result = matched(tmp_path)
+    file = tmp_path / "matches" / result.fingerprint / "match.json"
+    record = json.loads(file.read_bytes())
+    del record["bytes"]
+    file.write_text(json.dumps(record))
+    assert matched(tmp_path) == read_match(file.parent) == result
+    assert "bytes" in json.loads(file.read_bytes())
 
 
 def test_a_damaged_record_is_made_again(tmp_path):
