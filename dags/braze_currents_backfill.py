@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import Param, dag
 
 from airflow_provider_heapbraze.operators.currents import BrazeCurrentsToHeapOperator
+from airflow_provider_heapbraze.retries import HeapBrazeRetryPolicy
 
 SOURCE = os.environ.get("BRAZE_CURRENTS_SOURCE", "s3://aws_default@my-bucket/currents")
 
@@ -25,7 +26,12 @@ SOURCE = os.environ.get("BRAZE_CURRENTS_SOURCE", "s3://aws_default@my-bucket/cur
         "start": Param(type="string", format="date-time", description="From the hour of this moment on."),
         "end": Param(type="string", format="date-time", description="Up to this moment, in whole hours."),
     },
-    default_args={"retries": 4, "retry_delay": timedelta(minutes=1), "retry_exponential_backoff": True},
+    default_args={
+        "retries": 4,
+        "retry_delay": timedelta(minutes=1),
+        "retry_exponential_backoff": True,
+        "retry_policy": HeapBrazeRetryPolicy(),  # from Airflow 3.3 on, in place of the two above
+    },
     tags=["heap", "braze"],
     doc_md=__doc__,
 )

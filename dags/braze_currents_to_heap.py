@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import Asset, dag
 
 from airflow_provider_heapbraze.operators.currents import BrazeCurrentsToHeapOperator
+from airflow_provider_heapbraze.retries import HeapBrazeRetryPolicy
 from airflow_provider_heapbraze.sensors.currents import BrazeCurrentsSensor
 
 # The folder that Braze's storage connector writes to.
@@ -30,6 +31,7 @@ BRAZE_EVENTS = Asset(name="braze events in heap", uri="heap://events/braze")
         "retry_delay": timedelta(minutes=1),
         "retry_exponential_backoff": True,
         "max_retry_delay": timedelta(minutes=30),
+        "retry_policy": HeapBrazeRetryPolicy(),  # from Airflow 3.3 on, in place of the three above
     },
     tags=["heap", "braze"],
     doc_md=__doc__,

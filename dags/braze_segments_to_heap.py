@@ -17,6 +17,7 @@ from airflow.sdk import AssetAlias, Param, dag, task_group
 
 from airflow_provider_heapbraze.members import Guards
 from airflow_provider_heapbraze.operators.segment import BrazeSegmentSizeOperator, BrazeSegmentToHeapOperator
+from airflow_provider_heapbraze.retries import HeapBrazeRetryPolicy
 
 SEGMENTS_FILE = Path(os.environ.get("BRAZE_SEGMENTS_FILE", Path(__file__).with_name("braze_segments.yaml")))
 SEGMENTS = yaml.safe_load(SEGMENTS_FILE.read_text())
@@ -33,6 +34,7 @@ BUCKET = os.environ.get("BRAZE_EXPORT_BUCKET")
         "retry_delay": timedelta(minutes=1),
         "retry_exponential_backoff": True,
         "max_retry_delay": timedelta(minutes=30),
+        "retry_policy": HeapBrazeRetryPolicy(),  # from Airflow 3.3 on, in place of the three above
     },
     params={"force_full": Param(default=False, type="boolean", title="Send everybody, not only changes")},
     tags=["heap", "braze"],

@@ -18,6 +18,7 @@ from airflow_provider_heapbraze.members import Guards, HeapConnectMembers, Ident
 from airflow_provider_heapbraze.operators.cohort import BrazeCohortImportOperator
 from airflow_provider_heapbraze.operators.match import HeapUserMatchOperator
 from airflow_provider_heapbraze.operators.verify import BrazeCohortVerifyOperator
+from airflow_provider_heapbraze.retries import HeapBrazeRetryPolicy
 from airflow_provider_heapbraze.sensors.heap_connect import HeapConnectDumpSensor
 
 DUMPS = os.environ.get("HEAP_CONNECT_PATH", "s3://aws_default@heap-rs3-my-bucket")
@@ -40,6 +41,7 @@ BEGAN_CHECKOUT_AND_DID_NOT_BUY = """
         "retry_delay": timedelta(minutes=1),
         "retry_exponential_backoff": True,
         "max_retry_delay": timedelta(minutes=30),
+        "retry_policy": HeapBrazeRetryPolicy(),  # from Airflow 3.3 on, in place of the three above
     },
     tags=["heap", "braze"],
     doc_md=__doc__,

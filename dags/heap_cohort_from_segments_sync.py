@@ -19,6 +19,7 @@ from airflow_provider_heapbraze.members import Guards, IdentityMapping, SegmentS
 from airflow_provider_heapbraze.operators.cohort import BrazeCohortImportOperator
 from airflow_provider_heapbraze.operators.match import HeapUserMatchOperator
 from airflow_provider_heapbraze.operators.verify import BrazeCohortVerifyOperator
+from airflow_provider_heapbraze.retries import HeapBrazeRetryPolicy
 
 LANDED = os.environ.get("HEAPBRAZE_LANDING_PATH", "s3://aws_default@my-bucket/landed")
 SEGMENT_ID = os.environ.get("HEAP_SEGMENT_ID", "1338065")  # as Heap sends it
@@ -34,6 +35,7 @@ SEGMENT_ID = os.environ.get("HEAP_SEGMENT_ID", "1338065")  # as Heap sends it
         "retry_delay": timedelta(minutes=1),
         "retry_exponential_backoff": True,
         "max_retry_delay": timedelta(minutes=30),
+        "retry_policy": HeapBrazeRetryPolicy(),  # from Airflow 3.3 on, in place of the three above
     },
     tags=["heap", "braze"],
     doc_md=__doc__,

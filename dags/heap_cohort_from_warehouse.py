@@ -18,6 +18,7 @@ from airflow_provider_heapbraze.members import Guards, IdentityMapping, SqlMembe
 from airflow_provider_heapbraze.operators.cohort import BrazeCohortImportOperator
 from airflow_provider_heapbraze.operators.match import HeapUserMatchOperator
 from airflow_provider_heapbraze.operators.verify import BrazeCohortVerifyOperator
+from airflow_provider_heapbraze.retries import HeapBrazeRetryPolicy
 
 WAREHOUSE = os.environ.get("HEAP_WAREHOUSE_CONN_ID", "heap_warehouse")
 POWER_USERS = heap_segment_query("segment_power_users", schema="main_production")
@@ -33,6 +34,7 @@ POWER_USERS = heap_segment_query("segment_power_users", schema="main_production"
         "retry_delay": timedelta(minutes=1),
         "retry_exponential_backoff": True,
         "max_retry_delay": timedelta(minutes=30),
+        "retry_policy": HeapBrazeRetryPolicy(),  # from Airflow 3.3 on, in place of the three above
     },
     tags=["heap", "braze"],
     doc_md=__doc__,

@@ -20,6 +20,7 @@ from airflow_provider_heapbraze.members import FileMembers, Guards, IdentityMapp
 from airflow_provider_heapbraze.operators.cohort import BrazeCohortImportOperator
 from airflow_provider_heapbraze.operators.match import HeapUserMatchOperator
 from airflow_provider_heapbraze.operators.verify import BrazeCohortVerifyOperator
+from airflow_provider_heapbraze.retries import HeapBrazeRetryPolicy
 
 COHORTS_FILE = Path(os.environ.get("HEAP_COHORTS_FILE", Path(__file__).with_name("heap_cohorts.yaml")))
 # Where Braze leaves exports of segments, if it writes them to a bucket of your own.
@@ -37,6 +38,7 @@ COHORTS = [{"segment_id": None, **cohort} for cohort in yaml.safe_load(COHORTS_F
         "retry_delay": timedelta(minutes=1),
         "retry_exponential_backoff": True,
         "max_retry_delay": timedelta(minutes=30),
+        "retry_policy": HeapBrazeRetryPolicy(),  # from Airflow 3.3 on, in place of the three above
     },
     params={"force_full": Param(default=False, type="boolean", title="Send everybody, not only changes")},
     tags=["heap", "braze"],

@@ -13,7 +13,8 @@ import math
 import time
 from array import array
 from collections import Counter
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -33,9 +34,11 @@ from airflow_provider_heapbraze.events.seen import id_key
 from airflow_provider_heapbraze.events.sending import EventSender
 from airflow_provider_heapbraze.events.sources import find_files
 from airflow_provider_heapbraze.ledger_folder import PlaceLostError, UnbalancedError
+from airflow_provider_heapbraze.pace import Pace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from airflow_provider_heapbraze.clients.event_budget import EventBudget
     from airflow_provider_heapbraze.clients.heap import HeapClient
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 5.0
+LOOK_SECONDS = 0.2
 LIST_SECONDS = 60.0
 ROWS_BETWEEN_LOOKS = 500
 RECORDS_BETWEEN_COMMITS = 300
@@ -80,6 +84,7 @@ class Export:
     """One run's work on one source.
 
     :param budget: of Heap's environment; shared.
+    :param show: given the progress of a long export; see :class:`.pace.Pace`.
     """
 
     def __init__(
@@ -89,6 +94,8 @@ class Export:
         mapping: EventMapping,
         client: HeapClient,
         budget: EventBudget,
+        *,
+        show: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self._request = request
         self._ledger = ledger
@@ -105,6 +112,7 @@ class Export:
         self._listed: Keys[int] = array("q")
         self._listed_at = -math.inf
         self._seconds_to_room = 0.0
+        self._show = show
         self._stopped = False
         self._checked_at = time.monotonic()
 
@@ -123,13 +131,17 @@ class Export:
         """
         started = time.monotonic()
         self._checkpoint.claim(self._request.run_id)
+        self._pace = Pace("events", done=self._checkpoint.counts["events"], show=self._show)
         try:
             self._export()
         except PlaceLostError:
             raise  # what it knows beyond its records is the other run's to find out
-        except BaseException as error:
+        except InterruptedCallError:
             self._end_early()
-            self._log_failure(error)
+            raise InterruptedCallError(self._how_far()) from None
+        except BaseException:
+            self._end_early()
+            log.error("%s", self._how_far())  # noqa: TRY400 - the error itself is logged by whoever called
             raise
         finally:
             self._sender.stop()
@@ -187,6 +199,7 @@ class Export:
         """Read the files that are not done and not open, in their order; remember all that there are."""
         self._listed, self._listed_at = array("q"), time.monotonic()
         for file in find_files(self._request.source):
+            self._look_up()
             if self._request.hours and file.hour and file.hour not in self._request.hours:
                 continue
             self._listed.append(file.key)
@@ -234,7 +247,7 @@ class Export:
             done |= state.doubtful
         with ExitStack() as stack:
             try:
-                local = stack.enter_context(storage.local_copy(file.path))
+                local = stack.enter_context(self._local_copy(file.path))
             except FileNotFoundError:
                 raise FileSetAsideError(GONE) from None
             reader = read_events(local, file.event_type, done)
@@ -251,6 +264,15 @@ class Export:
                     since_look = 0
                 if self._outbox.is_full:
                     self._send_until(lambda: not self._outbox.is_full)
+
+    @contextmanager
+    def _local_copy(self, path: Any) -> Iterator[Path]:
+        """Give a file on the local disk; while it is copied, answers are taken and a stop is noticed."""
+        with ExitStack() as stack, ThreadPoolExecutor(1, thread_name_prefix="copy") as thread:
+            copying = thread.submit(stack.enter_context, storage.local_copy(path))
+            while wait([copying], timeout=LOOK_SECONDS).not_done:
+                self._look_up()
+            yield copying.result()
 
     def _take(
         self, file: SourceFile, state: FileState, row: int, event: CurrentsEvent, *, with_doubtful: bool
@@ -335,6 +357,7 @@ class Export:
     def _look_up(self) -> None:
         """Do what is due: stop, take answers, record, look whether the source is still this run's."""
         if self._stopped:
+            self._record_arrived()  # now: a file that is being copied may take its time
             raise InterruptedCallError(
                 "The export was told to stop. What was accepted is recorded; a re-run sends only the rest."
             )
@@ -342,6 +365,8 @@ class Export:
             self._collect(0)
         if self._account.is_due:
             self._account.record()
+        counts = self._checkpoint.counts
+        self._pace.at(counts["events"], sent=counts["sent"])
         if time.monotonic() - self._checked_at >= CHECK_SECONDS:
             self._checkpoint.check()
             self._checked_at = time.monotonic()
@@ -376,8 +401,10 @@ class Export:
     def _end_early(self) -> None:
         """Record the answers that are there, on every way out, and those that still come."""
         self._sender.stop()
-        self._record_arrived()  # a request under way may take a minute to end; a kill does not wait
-        self._sender.close()
+        # At once, and then every second: requests may take a minute to end, and a kill does not wait.
+        self._record_arrived()
+        while not self._sender.ends_within(FLUSH_SECONDS):
+            self._record_arrived()
         self._record_arrived()
 
     def _record_arrived(self) -> None:
@@ -388,20 +415,17 @@ class Export:
         except Exception:  # the error that ends the run is the one to see
             log.exception("The last answers could not be recorded; the next run sends those events again.")
 
-    def _log_failure(self, error: BaseException) -> None:
+    def _how_far(self) -> str:
         counts = self._checkpoint.counts
-        log.error(
-            "Run %s stopped (%s): %s events are settled, %s of them sent; all that is recorded, and a re-run "
-            "goes on with the rest.",
-            self._request.run_id,
-            type(error).__name__,
-            f"{counts['events']:,}",
-            f"{counts['sent']:,}",
+        return (
+            f"Run {self._request.run_id} stopped: {counts['events']:,} events are settled, "
+            f"{counts['sent']:,} of them sent; all that is recorded, and a re-run goes on with the rest."
         )
 
     def _finish(self, seconds: float) -> dict[str, Any]:
         self._account.record()
         counts = self._checkpoint.counts
+        self._pace.end(counts["events"], sent=counts["sent"])
         bad = [state for state in self._checkpoint.bad_files() if state.bad_run == self._request.run_id]
         for state in bad:
             state.reported = True

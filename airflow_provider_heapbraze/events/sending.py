@@ -122,6 +122,12 @@ class EventSender:
         self._stopped = True
         self._client.interrupt()
 
+    def ends_within(self, seconds: float) -> bool:
+        """Begin nothing more, wait for what is under way, and tell whether all of it has ended."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        under_way = [future for future in self._under_way if not future.cancelled()]
+        return not wait(under_way, timeout=seconds).not_done
+
     def close(self) -> None:
         """End the threads; what is under way is waited for, since its end is what it waits for."""
         self._pool.shutdown(cancel_futures=True)

@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
     AirflowSkipException,
+    AirflowTaskTimeout,
 )
 from airflow.sdk import BaseOperator
 
@@ -22,7 +23,7 @@ from airflow_provider_heapbraze.membership.errors import GuardBreachedError
 from airflow_provider_heapbraze.operators._queries import query_tag, streamed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
@@ -62,6 +63,12 @@ class HeapBrazeOperator(BaseOperator):
         super().render_template_fields(context, jinja_env)
 
 
+def shown_progress(context: Context) -> Callable[[dict[str, Any]], None] | None:
+    """Return what keeps a run's progress in the task's state store: from 3.3 on Airflow's UI shows it."""
+    store = context.get("task_state_store")
+    return None if store is None else lambda numbers: store.set("progress", numbers)
+
+
 class AirflowAccess:
     """Files through object storage paths, rows through database hooks.
 
@@ -84,9 +91,16 @@ class AirflowAccess:
 
 @contextmanager
 def airflow_errors() -> Iterator[None]:
-    """Turn our errors into Airflow's: a permanent one stops the retries at once."""
+    """Turn our errors into Airflow's: a permanent one stops the retries at once.
+
+    ``execution_timeout`` stays what it is, and says how far the run had come.
+    """
     try:
         yield
+    except AirflowTaskTimeout as cut:
+        if isinstance(cut.__cause__, HeapBrazeError):
+            raise AirflowTaskTimeout(f"The task's execution_timeout is over. {cut.__cause__}") from cut
+        raise
     except PermanentError as error:
         raise AirflowFailException(str(error)) from error
     except HeapBrazeError as error:

@@ -17,7 +17,9 @@ from airflow_provider_heapbraze.operators._airflow import (
     choice,
     required,
     run_id,
+    shown_progress,
 )
+from airflow_provider_heapbraze.operators._apart import apart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -137,8 +139,8 @@ class BrazeCurrentsToHeapOperator(HeapBrazeOperator):
         with airflow_errors(), hook.get_conn() as client:
             budget = EventBudget(client.environment, hook.get_event_limits(), folder=shared_folder())
             try:
-                self._export = self._open(context, client, budget, hook.get_pii_salt())
-                report = self._export.run()
+                export = self._export = self._open(context, client, budget, hook.get_pii_salt())
+                report = apart(export.run, export.stop)
             finally:
                 budget.close()
         result = {
@@ -179,7 +181,7 @@ class BrazeCurrentsToHeapOperator(HeapBrazeOperator):
             window_days=float(self.window_days),
         )
         ledger = SourceLedger(ledger_root(self.ledger), target)
-        return Export(request, ledger, EventMapping(rules), client, budget)
+        return Export(request, ledger, EventMapping(rules), client, budget, show=shown_progress(context))
 
     def _rules(self, salt: str | None) -> MappingRules:
         from airflow_provider_heapbraze.events.mapping import MappingRules, Selection

@@ -7,9 +7,11 @@ import json
 import threading
 import time
 from collections import Counter
+from contextlib import contextmanager
 
 import pytest
 
+from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.errors import (
     AuthenticationError,
     InterruptedCallError,
@@ -248,11 +250,39 @@ def test_a_kill_records_what_was_accepted(place, heapbraze_sandbox):
     place.limits = EventLimits(1000, 1000, 1.0)
     export = place.open()
     threading.Timer(0.5, export.stop).start()
-    with pytest.raises(InterruptedCallError, match="a re-run sends only the rest"):
+    with pytest.raises(InterruptedCallError, match="sent; all that is recorded, and a re-run goes on"):
         export.run()
     assert 0 < heapbraze_sandbox.state()["heap"]["events"] < 4000
     place.run()
     assert heapbraze_sandbox.heap_sends() == {1: 4000}
+
+
+def test_a_stop_is_noticed_while_a_file_is_copied(place, monkeypatch):
+    """A copy from an object store may take long: what is settled by then is recorded before it ends."""
+    nobody = list(samples.numbered(300))
+    for record in nobody:
+        record["external_user_id"] = None
+    put(place, "a.avro", nobody)
+    put(place, "b.avro", samples.numbered(10))
+    export, local_copy = place.open(), storage.local_copy
+    recorded = []
+
+    @contextmanager
+    def slow_copy(path):
+        if path.name == "b.avro":
+            export.stop()
+            until = time.monotonic() + 60
+            while not recorded and time.monotonic() < until:
+                files = place.ledger.glob("sources/*/progress/*.json")
+                recorded.extend(file for file in files if json.loads(file.read_text())["counts"])
+                time.sleep(0.05)
+        with local_copy(path) as local:
+            yield local
+
+    monkeypatch.setattr(storage, "local_copy", slow_copy)
+    with pytest.raises(InterruptedCallError, match="300 events are settled, 0 of them sent"):
+        export.run()
+    assert recorded
 
 
 def test_what_is_settled_is_recorded_while_files_are_read(place, monkeypatch):
