@@ -55,7 +55,7 @@ def ours(folder: Path, day: str) -> int:
 def commit(ledger, plan) -> None:
     """Make yesterday's plan what is held, as if all of it had been accepted."""
     from airflow_provider_heapbraze.membership.entries import Commit, Settled
-    from airflow_provider_heapbraze.membership.planning import write_snapshot
+    from airflow_provider_heapbraze.membership.holding import write_snapshot
 
     ledger.append(plan)
     snapshot, size = write_snapshot(ledger, plan, Settled(acknowledged=[(0, plan.rows)]))

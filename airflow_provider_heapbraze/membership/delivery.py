@@ -7,10 +7,9 @@ time finds its own level: Braze answers 423 where requests of one cohort meet, w
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.concurrency import AdaptiveConcurrency
@@ -21,6 +20,7 @@ from airflow_provider_heapbraze.clients.errors import (
 from airflow_provider_heapbraze.membership.account import FLUSH_SECONDS, Account
 from airflow_provider_heapbraze.membership.batches import read_batches
 from airflow_provider_heapbraze.membership.entries import Settled
+from airflow_provider_heapbraze.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 # 18 connections reach 69.4 requests/s at 250 ms; the rest is for slower answers.
 CONNECTIONS = 24
 CHECK_SECONDS = 5.0
+# Whoever ends a task waits a few seconds before the process is killed: it is noticed much sooner.
+LOOK_SECONDS = 0.2
 UNSURE_ROUNDS = 4
 UNSURE_SECONDS = 0.2
 SPLITTABLE = frozenset({400, 413})
@@ -64,6 +66,7 @@ class Sender(Protocol):
 class Delivery:
     """One attempt at sending what has no answer yet.
 
+    :param show: given the progress of a long delivery; see :class:`.pace.Pace`.
     :param connections: requests under way at the same time, at most.
     :param monotonic: seconds on a clock that only runs forward.
     """
@@ -74,6 +77,7 @@ class Delivery:
         plan: Plan,
         sender: Sender,
         *,
+        show: Callable[[dict[str, Any]], None] | None = None,
         connections: int = CONNECTIONS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -83,12 +87,14 @@ class Delivery:
         self._connections = connections
         self._monotonic = monotonic
         self._lane = AdaptiveConcurrency(connections)
-        self._stopped = threading.Event()
+        # A plain flag: it is set in signal handlers, where taking a lock may never end.
+        self._stopped = False
         self._account = Account(monotonic, sender.destination)
         self._attempt = ledger.begin_attempt(plan)
         self._checked_at = monotonic()
         self._settled = ledger.settled(plan.plan_id)
         self._unrecorded = Settled()
+        self._pace = Pace("changes", total=plan.rows, done=self._settled.rows, show=show, monotonic=monotonic)
 
     @property
     def settled(self) -> Settled:
@@ -97,7 +103,7 @@ class Delivery:
 
     def stop(self) -> None:
         """End soon: nothing more is sent, what was accepted is recorded. Safe in a signal handler."""
-        self._stopped.set()
+        self._stopped = True
         self._sender.interrupt()
 
     def run(self) -> Settled:
@@ -113,6 +119,7 @@ class Delivery:
             self._send_rows()
             self._account.check_none_left_open()
             self._flush(final=True)
+            self._pace.end(self._settled.rows)
         except BaseException:
             self._record_at_the_end()
             raise
@@ -128,19 +135,19 @@ class Delivery:
         self._flush()
 
     def _send_rows(self) -> None:
+        under_way: set[Future[None]] = set()
         with ThreadPoolExecutor(self._connections, thread_name_prefix="deliver") as pool:
             try:
-                under_way: set[Future[None]] = set()
                 for batch in self._open_batches():
                     under_way.add(pool.submit(self._deliver, batch))
                     while len(under_way) >= 2 * self._connections:
-                        under_way = self._collect(under_way)
+                        self._collect(under_way)
                 while under_way:
-                    under_way = self._collect(under_way)
+                    self._collect(under_way)
             except BaseException:
                 self.stop()
-                self._record_at_the_end()  # requests under way may take a minute to end; a kill does not wait
-                pool.shutdown(cancel_futures=True)
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._record_what_still_comes(under_way)
                 raise
 
     def _open_batches(self) -> Iterator[Batch]:
@@ -149,14 +156,24 @@ class Delivery:
             with storage.local_copy(self._ledger.path(self._plan.changes)) as changes:
                 yield from read_batches(changes, open_ranges, self._sender.rows_per_request)
 
-    def _collect(self, under_way: set[Future[None]]) -> set[Future[None]]:
-        """Wait for an answer or for the time to record."""
-        done, left = wait(under_way, timeout=FLUSH_SECONDS, return_when=FIRST_COMPLETED)
+    def _collect(self, under_way: set[Future[None]]) -> None:
+        """Wait for an answer, for the time to record, or for the end; take out what is answered."""
+        done, _ = wait(under_way, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
+        under_way -= done
         for future in done:
             future.result()
+        self._check_stopped()
         if self._account.due():
             self._flush()
-        return left
+            self._pace.at(self._settled.rows)
+
+    def _record_what_still_comes(self, under_way: set[Future[None]]) -> None:
+        """Record at once, and then every second: requests may take a minute to end, a kill does not wait."""
+        self._record_at_the_end()
+        left = {future for future in under_way if not future.cancelled()}
+        while left:
+            left = wait(left, timeout=FLUSH_SECONDS).not_done
+            self._record_at_the_end()
 
     def _flush(self, *, final: bool = False) -> None:
         self._check_owner()
@@ -183,12 +200,15 @@ class Delivery:
 
     def _check(self) -> None:
         """Make sure that the next request may go; every sending thread asks before each."""
-        if self._stopped.is_set():
+        self._check_stopped()
+        if self._monotonic() - self._checked_at >= CHECK_SECONDS:
+            self._check_owner()
+
+    def _check_stopped(self) -> None:
+        if self._stopped:
             raise InterruptedCallError(
                 "The delivery was told to stop. What was accepted is recorded; a re-run sends only the rest."
             )
-        if self._monotonic() - self._checked_at >= CHECK_SECONDS:
-            self._check_owner()
 
     def _check_owner(self) -> None:
         self._attempt.check()
@@ -218,7 +238,7 @@ class Delivery:
 
     def _resolve(self, unsure: Batch, rounds: int) -> None:
         """Send rows again whose fate an answer left open: together first, then in halves, then alone."""
-        self._stopped.wait(UNSURE_SECONDS)
+        time.sleep(UNSURE_SECONDS)
         if rounds and len(unsure.rows) > 1:
             for half in unsure.halves():
                 self._deliver(half, rounds)

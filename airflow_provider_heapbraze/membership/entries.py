@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 
+RUNS_REMEMBERED = 10
+
+
 @dataclass(frozen=True)
 class Target:
     """Whom a membership run writes to.
@@ -49,6 +52,12 @@ class Plan:
     :param counts: the waterfall down to the plan; see :mod:`.report`.
     :param change: what guards look at; see :class:`.guards.ChangeCounts`.
     :param as_of: the time that the run is for, ISO 8601, UTC.
+    :param digest: of the file of the change set.
+    :param leaving: how many people are absent and not removed yet; see :mod:`.damping`.
+    :param slice: which slice of the unchanged people is asserted again; see :mod:`.reassertion`.
+    :param past: size and match rate of the runs before, as lists of two, oldest first.
+    :param opened_at: when it took its place in the log, UTC epoch seconds; 0 for a draft.
+    :param recovery: how many plans there were and how many of them were lost, where the ledger was damaged.
     """
 
     kind: ClassVar[str] = "plan"
@@ -67,6 +76,12 @@ class Plan:
     counts: dict[str, Any]
     change: dict[str, Any]
     as_of: str
+    digest: str = ""
+    leaving: int = 0
+    slice: int = 0
+    past: list[list[float]] = field(default_factory=list)
+    opened_at: float = 0
+    recovery: dict[str, int] | None = None
 
     @property
     def folder(self) -> str:
@@ -77,6 +92,12 @@ class Plan:
     def changes(self) -> str:
         """Return the file of the change set."""
         return f"{self.folder}/changes.parquet"
+
+    @property
+    def next_past(self) -> list[list[float]]:
+        """Return what the next plan is compared with: this one, too."""
+        mine = [float(self.counts["wanted"]), float(self.change["match_rate"])]
+        return [*self.past, mine][-RUNS_REMEMBERED:]
 
     @property
     def rows(self) -> int:
@@ -91,6 +112,8 @@ class Commit:
     :param snapshot: what is held now, or None where nobody is.
     :param size: identifiers in the snapshot.
     :param name: the name that the target surely has, or None where it was never named.
+    :param leaving: as the plan has it; so has ``slice``.
+    :param past: size and match rate of the last runs, this one included.
     """
 
     kind: ClassVar[str] = "commit"
@@ -105,9 +128,51 @@ class Commit:
     name: str | None
     report: str
     as_of: str
+    leaving: int = 0
+    slice: int = 0
+    past: list[list[float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Abandon:
+    """An entry that was lost; a run went on without it, and knew that it did.
+
+    :param run_id: that run.
+    """
+
+    kind: ClassVar[str] = "abandon"
+
+    number: int
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Approval:
+    """What a person decided about a plan that guards stop.
+
+    :param guards: the guards that this person saw the plan pass.
+    :param by: the person's name in Airflow.
+    :param at: when, ISO 8601, UTC.
+    """
+
+    approved: bool
+    guards: list[str]
+    by: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """The end of a damaged log: nobody knows what is held.
+
+    :param number: the highest number that an entry has, or had.
+    """
+
+    number: int
 
 
 Entry = Plan | Commit
+Last = Plan | Commit | Unknown
 
 
 @dataclass

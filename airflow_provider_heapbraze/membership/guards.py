@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from statistics import median
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
@@ -13,39 +15,70 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
+# The usual is a median: of so few runs there is none, and so few people may come and go.
+FEWEST_RUNS = 3
+FEWEST_PEOPLE = 1000
+
+
 @dataclass
 class Guards:
-    """What a plan may do without a person looking at it.
+    """What a plan may do without a person looking at it. ``None`` switches a guard off.
 
     :param max_removed_share: largest share of the people held now that may be removed, 0 to 1.
     :param max_removed: largest number of people that may be removed.
     :param max_added_share: largest number of people added, as a share of the people held now; not checked
         on a first import, where nobody is held yet.
+    :param max_added: largest number of people that may be added.
     :param allow_empty: whether an empty segment may empty the other side. Where it may, the two limits on
         removals do not apply to it.
     :param min_match_rate: smallest share of members that must be matched, 0 to 1.
+    :param max_match_rate_drop: how far the match rate may lie below the usual one (the median of the last ten
+        runs, where there are three), 0 to 1.
+    :param max_size_factor: how many times larger or smaller than usual the segment may be; not checked for
+        less than a thousand people.
+    :param max_members_age_hours: how old the members may be, in hours: when they were read or written, for
+        Segments Sync the time of the last change.
+    :param protected: location of files with people who must never be removed, as ``FileMembers`` reads
+        them: their external ids, alias names or device ids are in the column ``id``.
     """
 
     template_fields: ClassVar[Sequence[str]] = (
         "max_removed_share",
         "max_removed",
         "max_added_share",
+        "max_added",
         "allow_empty",
         "min_match_rate",
+        "max_match_rate_drop",
+        "max_size_factor",
+        "max_members_age_hours",
+        "protected",
     )
 
     max_removed_share: float | None = 0.2
     max_removed: int | None = None
     max_added_share: float | None = None
+    max_added: int | None = None
     allow_empty: bool = False
     min_match_rate: float = 0.0
+    max_match_rate_drop: float | None = 0.2
+    max_size_factor: float | None = 5
+    max_members_age_hours: float | None = None
+    protected: str | None = None
 
-    def breaches(self, change: ChangeCounts) -> list[Breach]:
+    def breaches(
+        self, change: ChangeCounts, past: Sequence[Sequence[float]] = (), protected: int = 0
+    ) -> list[Breach]:
         """Name every limit that the change passes.
 
+        :param past: size and match rate of the runs before.
+        :param protected: how many people would be removed who must not be.
         :raises ConfigurationError: a limit is not a number in its range.
         """
-        return list(self._breaches(change))
+        found = [*self._breaches(change), *self._unusual(change, past), *self._too_old(change)]
+        if protected:
+            found.append(Breach("protected", protected, 0, "protected people would be removed"))
+        return found
 
     def _breaches(self, change: ChangeCounts) -> Iterator[Breach]:
         match_rate = _share("min_match_rate", self.min_match_rate)
@@ -62,6 +95,9 @@ class Guards:
         if most is not None and change.held and change.adds > most * change.held:
             added = _ceil(change.adds / change.held)
             yield Breach("max_added_share", added, most, "of the people held would be added")
+        count = limit(self.max_added, "Guards: max_added")
+        if count is not None and change.adds > count:
+            yield Breach("max_added", change.adds, int(count), "people would be added")
 
     def _removal_breaches(self, change: ChangeCounts) -> Iterator[Breach]:
         most = _share("max_removed_share", self.max_removed_share)
@@ -72,6 +108,31 @@ class Guards:
         if count is not None and change.removes > count:
             yield Breach("max_removed", change.removes, int(count), "people would be removed")
 
+    def _unusual(self, change: ChangeCounts, past: Sequence[Sequence[float]]) -> Iterator[Breach]:
+        drop = _share("max_match_rate_drop", self.max_match_rate_drop)
+        factor = limit(self.max_size_factor, "Guards: max_size_factor")
+        if len(past) < FEWEST_RUNS:
+            return
+        size, rate = (median(values) for values in zip(*past, strict=True))
+        missed = round(rate - change.match_rate, 6)
+        if drop is not None and change.members and missed > drop:
+            shown = f"{change.match_rate:.3f}, usually {rate:.3f}"
+            meaning = f"of the members are matched less than usual ({shown})"
+            yield Breach("max_match_rate_drop", _ceil(missed), drop, meaning)
+        smaller, larger = sorted((float(change.wanted), size))
+        if factor is not None and smaller and larger >= FEWEST_PEOPLE and larger > factor * smaller:
+            how = "larger" if change.wanted > size else "smaller"
+            meaning = f"times {how} than usual is the segment ({change.wanted:,} people, usually {size:,.0f})"
+            yield Breach("max_size_factor", _ceil(larger / smaller), factor, meaning)
+
+    def _too_old(self, change: ChangeCounts) -> Iterator[Breach]:
+        most = limit(self.max_members_age_hours, "Guards: max_members_age_hours")
+        if most is not None and change.taken_at:
+            age = (datetime.now(UTC) - datetime.fromisoformat(change.taken_at)).total_seconds() / 3600
+            if age > most:
+                meaning = f"hours old are the members, of {change.taken_at}"
+                yield Breach("max_members_age_hours", math.ceil(age), most, meaning)
+
 
 @dataclass(frozen=True)
 class ChangeCounts:
@@ -81,6 +142,7 @@ class ChangeCounts:
     :param match_rate: share of them that have an identifier, duplicates included.
     :param wanted: identifiers that are to be held afterwards.
     :param held: identifiers that are, or may be, held now.
+    :param taken_at: when the members were the segment's, ISO 8601; empty where nobody knows.
     """
 
     members: int
@@ -89,6 +151,7 @@ class ChangeCounts:
     held: int
     adds: int
     removes: int
+    taken_at: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,7 +171,9 @@ class Breach:
     @property
     def allowance(self) -> str:
         """Return the argument that allows this once."""
-        return "allow_empty=True" if self.guard == "allow_empty" else f"{self.guard}={self.value}"
+        return {"allow_empty": "allow_empty=True", "protected": "protected=None"}.get(
+            self.guard, f"{self.guard}={self.value}"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the breach as small JSON."""

@@ -3,12 +3,14 @@
 Per target there is a folder::
 
     target.json                      whom this is about
-    log/00000001.json                numbered entries: a plan, or the commit of a plan
+    log/00000001.json                numbered entries: a plan, or the commit of a plan; or an entry was lost
     plans/<plan id>/plan.json        a plan as drafted
     plans/<plan id>/changes.parquet  kind, value, label, remove: adds first; a row's place is its number
+    plans/<plan id>/leaving.parquet  who is absent and not removed yet
+    plans/<plan id>/decisions/*.json what a person decided about it, where a guard was passed
     plans/<plan id>/attempts/1.json  who works on the plan: the newest attempt owns it
     plans/<plan id>/settled/*.json   which rows were acknowledged or rejected
-    snapshots/*.parquet              kind, value, label
+    snapshots/*.parquet              kind, value, label; the name ends with the digest of what is in it
     reports/*.json                   what each run did
 
 Nothing is rewritten. A place in the log, and an attempt, are taken by create-if-absent: whoever comes second
@@ -17,21 +19,44 @@ gets :class:`PlaceLostError`.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from airflow_provider_heapbraze import storage
-from airflow_provider_heapbraze.ledger_folder import LedgerFolder, PlaceLostError, files, log_name, numbers
-from airflow_provider_heapbraze.membership.entries import Commit, Entry, Plan, Settled, Target
+from airflow_provider_heapbraze.ledger_folder import (
+    LedgerDamagedError,
+    LedgerFolder,
+    PlaceLostError,
+    files,
+    folders,
+    log_name,
+    numbers,
+)
+from airflow_provider_heapbraze.membership.entries import (
+    Abandon,
+    Approval,
+    Commit,
+    Entry,
+    Last,
+    Plan,
+    Settled,
+    Target,
+    Unknown,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-_ENTRIES: dict[str, type[Plan | Commit]] = {"plan": Plan, "commit": Commit}
+log = logging.getLogger(__name__)
+
+PLAN_ID = re.compile(r"[0-9]{8}-[0-9a-f]{12}")
+_ENTRIES: dict[str, type[Plan | Commit | Abandon]] = {"plan": Plan, "commit": Commit, "abandon": Abandon}
 
 
 class TargetLedger(LedgerFolder):
@@ -44,8 +69,9 @@ class TargetLedger(LedgerFolder):
     def __init__(self, root: Path, target: Target) -> None:
         super().__init__(
             root / "targets" / target.folder,
-            way_on="start anew under another cohort_id, attribute or property, since nobody can be removed "
-            "of whom nothing is known.",
+            way_on="clear the task with force_full=True, or restore what an earlier run left with "
+            "BrazeCohortRestoreOperator: either asserts everybody who is wanted, removes everybody else whom "
+            "any plan of this ledger added, and goes on from there.",
         )
         self.target = target
 
@@ -55,16 +81,61 @@ class TargetLedger(LedgerFolder):
         :raises LedgerDamagedError: an entry is missing or cannot be read.
         """
         number = self.last_number()
-        return self._read_entry(log_name(number)) if number else None
+        entry = self._read_entry(log_name(number)) if number else None
+        if isinstance(entry, Abandon):
+            raise self.damaged(f"entry {number} of the log was lost, and run {entry.run_id} did not go on")
+        begun = map(_number_of, self.begun_plans(after=number))
+        lost = [later for later in begun if not self.is_taken(later)]
+        if lost:
+            raise self.damaged(f"entry {max(lost)} of the log is missing, whose plan had begun")
+        return entry
+
+    def last_or_unknown(self) -> Last | None:
+        """Read the newest entry; where the log is damaged, return where it ends."""
+        try:
+            return self.last()
+        except LedgerDamagedError as damage:
+            log.warning("%s", damage)
+            return Unknown(max(*numbers(self.path("log")), *map(_number_of, self.begun_plans()), 0))
+
+    def next_number(self) -> int:
+        """Return a place in the log after all that are taken."""
+        return max(numbers(self.path("log")), default=0) + 1
+
+    def mend_log(self, before: int, run_id: str) -> None:
+        """Fill the gaps of the log up to a place that a run is about to take.
+
+        :raises PlaceLostError: another run is doing so.
+        """
+        found = numbers(self.path("log"))
+        for number in sorted(set(range(min(found, default=before), before)) - set(found)):
+            try:
+                self.take_place(number, _entry_dict(Abandon(number, run_id)))
+            except FileExistsError:
+                raise self._lost(number) from None
+
+    def begun_plans(self, *, after: int = 0) -> list[str]:
+        """Return the ids of plans that somebody worked on, rising.
+
+        :param after: only those for a later place in the log.
+        """
+        ids = (name for name in folders(self.path("plans")) if PLAN_ID.fullmatch(name))
+        later = (plan_id for plan_id in ids if _number_of(plan_id) > after)
+        return [plan_id for plan_id in later if files(self.path(f"plans/{plan_id}/attempts"))]
+
+    def recent_entries(self, before: int) -> Iterator[Entry]:
+        """Read the entries before a place in the log, the newest first; without those that cannot be read."""
+        for number in reversed(numbers(self.path("log"))):
+            if number < before:
+                with suppress(LedgerDamagedError):
+                    entry = self._read_entry(log_name(number))
+                    if not isinstance(entry, Abandon):
+                        yield entry
 
     def was_committed_before(self, number: int) -> bool:
-        """Tell whether there is a commit before an entry.
-
-        :raises LedgerDamagedError: an entry is missing or cannot be read.
-        """
-        # The first commit is among the first entries: unfinished plans alone come before it.
-        entries = (self._read_entry(log_name(n)) for n in numbers(self.path("log")) if n < number)
-        return any(isinstance(entry, Commit) for entry in entries)
+        """Tell whether there is a commit before an entry."""
+        # The entry before a plan is mostly a commit.
+        return any(isinstance(entry, Commit) for entry in self.recent_entries(number))
 
     def append(self, entry: Entry) -> None:
         """Take the entry's place in the log.
@@ -93,12 +164,23 @@ class TargetLedger(LedgerFolder):
 
         :raises LedgerDamagedError: there is no such plan here.
         """
-        if not re.fullmatch(r"[0-9]{8}-[0-9a-f]{12}", plan_id):
+        if not PLAN_ID.fullmatch(plan_id):
             raise self.damaged("the plan's id is not one of this ledger's")
         plan = self._read_entry(f"plans/{plan_id}/plan.json")
         if not isinstance(plan, Plan):
             raise self.damaged(f"plan {plan_id} is not a plan")
         return plan
+
+    def approval_of(self, plan_id: str) -> Approval | None:
+        """Return a person's approval of a plan; None where nobody approved it.
+
+        :raises LedgerDamagedError: the decision cannot be read.
+        """
+        number = max(numbers(self.path(f"plans/{plan_id}/decisions")), default=0)
+        if not number:
+            return None
+        decision = Approval(**self.read(f"plans/{plan_id}/decisions/{number:08d}.json"))
+        return decision if decision.approved else None
 
     def settled(self, plan_id: str) -> Settled:
         """Read which rows of a plan have an answer, from every attempt.
@@ -135,6 +217,19 @@ class TargetLedger(LedgerFolder):
             ) from None
         return Attempt(self, plan, number)
 
+    def begun_since_commit(self, plan: Plan) -> list[str]:
+        """Return the ids of plans before this one whose outcome no commit has settled."""
+        entries = self.recent_entries(plan.number)
+        committed = next((entry.number for entry in entries if isinstance(entry, Commit)), 0)
+        begun = self.begun_plans(after=committed)
+        return [plan_id for plan_id in begun if plan_id != plan.plan_id]
+
+    def may_be_at_work(self, plan_id: str) -> bool:
+        """Tell whether an attempt at a plan has not said that it ended; one that was killed never does."""
+        names = [path.name for path in files(self.path(f"plans/{plan_id}/attempts"))]
+        ended = {name.removesuffix("-ended.json") for name in names}
+        return any(name.removesuffix(".json") not in ended for name in names if "-" not in name)
+
     def last_sign_of_life(self, plan_id: str) -> float | None:
         """Return when somebody was last at work on a plan, UTC epoch seconds; None where nobody can be."""
         folder = f"plans/{plan_id}/attempts"
@@ -143,7 +238,10 @@ class TargetLedger(LedgerFolder):
             return None
         settled = files(self.path(f"plans/{plan_id}/settled"))[-1:]
         signs = [f"{folder}/{newest:08d}.json", *(f"plans/{plan_id}/settled/{path.name}" for path in settled)]
-        return max(float(self.read(name)["at"]) for name in signs)
+        try:
+            return max(float(self.read(name)["at"]) for name in signs)
+        except LedgerDamagedError:
+            return time.time()  # nobody knows: whoever waits for it waits as long as it may take
 
     def describe_target(self) -> None:
         """Write down once whom this folder is about."""
@@ -160,7 +258,7 @@ class TargetLedger(LedgerFolder):
         """
         return self.read(name)
 
-    def _read_entry(self, name: str) -> Entry:
+    def _read_entry(self, name: str) -> Entry | Abandon:
         record = self.read(name)
         try:
             return _ENTRIES[record.pop("kind")](**record)
@@ -217,5 +315,28 @@ class Attempt:
         self._ledger.write(name, {"attempt": self._number, "at": time.time()})
 
 
-def _entry_dict(entry: Entry) -> dict[str, Any]:
+def plan_folder(path: Path) -> LedgerFolder:
+    """Return the folder of a plan that was written down, for whoever knows its location alone.
+
+    :raises LedgerDamagedError: there is no plan.
+    """
+    folder = LedgerFolder(path, way_on="clear the planning task to make a new plan.")
+    folder.read("plan.json")
+    return folder
+
+
+def decide(plan: LedgerFolder, approval: Approval) -> None:
+    """Write down what a person decided about a plan; the last word counts.
+
+    :param plan: its folder.
+    """
+    number = max(numbers(plan.path("decisions")), default=0) + 1
+    plan.write(f"decisions/{number:08d}.json", asdict(approval))
+
+
+def _entry_dict(entry: Entry | Abandon) -> dict[str, Any]:
     return {"kind": entry.kind, **asdict(entry)}
+
+
+def _number_of(plan_id: str) -> int:
+    return int(plan_id[:8])

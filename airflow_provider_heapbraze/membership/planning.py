@@ -8,32 +8,35 @@ With S' = what surely is held, U = changes of an unfinished plan that have no an
 So whatever an unfinished plan may have done is asserted again, its removals included: one of them may be of
 somebody whom an earlier unfinished plan added, and who is in no snapshot. Nobody is removed whom we did not
 add.
+
+By choice a slice of what has not changed is asserted again (:mod:`.reassertion`), and leavers are removed
+only after a while (:mod:`.damping`). Where the ledger is damaged, S' is not known: see :mod:`.recovery`.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
-from airflow_provider_heapbraze.membership.entries import Commit, Plan, Settled, new_plan_id
+from airflow_provider_heapbraze.membership.damping import Damping, keep_leavers, write_leaving
+from airflow_provider_heapbraze.membership.entries import Commit, Plan, Unknown, new_plan_id
 from airflow_provider_heapbraze.membership.errors import StalePlanError
 from airflow_provider_heapbraze.membership.guards import ChangeCounts
-from airflow_provider_heapbraze.membership.tables import workspace
+from airflow_provider_heapbraze.membership.holding import KEY, ON_KEY, load_held, write_held
+from airflow_provider_heapbraze.membership.reassertion import Slice, removed_lately
+from airflow_provider_heapbraze.membership.recovery import load_whatever_is_known
+from airflow_provider_heapbraze.membership.tables import digest, workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from airflow_provider_heapbraze.membership.entries import Entry
+    from airflow_provider_heapbraze.membership.entries import Entry, Last
     from airflow_provider_heapbraze.membership.ledger import TargetLedger
     from airflow_provider_heapbraze.membership.matching import MatchResult
     from airflow_provider_heapbraze.membership.tables import Workspace
-
-KEY = "kind, value, label"
-ON_KEY = "(a.kind = b.kind AND a.value = b.value AND a.label = b.label)"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,9 @@ class Request:
         member gets none: nothing is made for nobody.
     :param force_full: assert everybody again.
     :param as_of: the time that the run is for, ISO 8601, UTC: an older run does not follow a newer one.
+    :param goes_on: go on where the ledger is damaged, from whatever is known; else that is an error.
+    :param reassert_share: which share of the unchanged people is asserted again, 0 to 1.
+    :param damping: how long leavers must be absent before they are removed.
     """
 
     run_id: str
@@ -57,9 +63,12 @@ class Request:
     name: str | None
     force_full: bool
     as_of: str
+    goes_on: bool = False
+    reassert_share: float = 0
+    damping: Damping = field(default_factory=Damping)
 
 
-def own_open_plan(last: Entry | None, request: Request) -> Plan | None:
+def own_open_plan(last: Last | None, request: Request) -> Plan | None:
     """Return the open plan that this very run left behind, if it still fits what is asked for."""
     if (
         isinstance(last, Plan)
@@ -72,29 +81,44 @@ def own_open_plan(last: Entry | None, request: Request) -> Plan | None:
     return None
 
 
-def make_plan(ledger: TargetLedger, last: Entry | None, request: Request) -> Plan:
+def make_plan(ledger: TargetLedger, last: Last | None, request: Request) -> Plan:
     """Compute the change set and write it down as a draft; nothing is sent and no place is taken.
 
     :raises LedgerDamagedError: a file of the ledger does not hold what the log says.
     :raises StalePlanError: a later night was imported already.
     """
     check_order(last, request.as_of)
-    plan_id = new_plan_id(last.number + 1 if last else 1)
+    try:
+        return _make_plan(ledger, last, request)
+    except LedgerDamagedError:
+        if not request.goes_on or last is None or isinstance(last, Unknown):
+            raise
+    return _make_plan(ledger, Unknown(last.number), request)
+
+
+def _make_plan(ledger: TargetLedger, last: Last | None, request: Request) -> Plan:
+    number = last.number + 1 if last else 1
+    plan_id = new_plan_id(number)
+    known = None if isinstance(last, Unknown) else last
+    slice_ = Slice.after(known.slice if known else 0, request.reassert_share, everybody=request.force_full)
     ledger.describe_target()
     with workspace() as space:
-        held = _load_held(space, ledger, last)
         _load_match(space, request)
-        base = _base(space, ledger, last, plan_id)
-        _changes(space, forced=request.force_full)
+        found = load_whatever_is_known(space, ledger) if isinstance(last, Unknown) else None
+        held = 0 if isinstance(last, Unknown) else load_held(space, ledger, last)
+        base = _base(space, ledger, known, plan_id)
+        again = removed_lately(space, ledger, number, slice_) if slice_.of and not found else None
+        _changes(space, slice_, again)
+        leaving = keep_leavers(space, ledger, known, request.as_of, request.damping) if request.damping else 0
         changes = space.folder / "changes.parquet"
         space.write(
             f"SELECT {KEY}, remove FROM change WHERE NOT remove "
             f"UNION ALL SELECT {KEY}, remove FROM change WHERE remove",
             changes,
         )
-        counts = _counts(space, request, held)
+        counts = {**_counts(space, request, held), "leaving": leaving}
         plan = Plan(
-            number=last.number + 1 if last else 1,
+            number=number,
             plan_id=plan_id,
             run_id=request.run_id,
             fingerprint=request.match.fingerprint,
@@ -103,54 +127,25 @@ def make_plan(ledger: TargetLedger, last: Entry | None, request: Request) -> Pla
             adds=counts["adds"],
             removes=counts["removes"],
             forced=request.force_full,
-            name=request.name if _is_anybody(counts) or _surely_named(ledger, last) else None,
-            name_known=_surely_named(ledger, last) == request.name,
+            name=request.name if _is_anybody(counts) or _surely_named(ledger, known) else None,
+            name_known=_surely_named(ledger, known) == request.name,
             counts=counts,
-            change=asdict(_change_counts(space, counts, request.match)),
+            change=asdict(_change_counts(space, counts["wanted"], request.match)),
             as_of=request.as_of,
+            digest=digest(changes),
+            leaving=leaving,
+            slice=slice_.number,
+            past=known.past if known else [],
+            recovery=asdict(found) if found else None,
         )
+        if leaving:
+            write_leaving(space, ledger, plan)
         storage.write_whole(ledger.path(plan.changes), changes)
     ledger.draft(plan)
     return plan
 
 
-def write_snapshot(ledger: TargetLedger, plan: Plan, settled: Settled) -> tuple[str | None, int]:
-    """Write down what is held once a plan is done.
-
-    :returns: the snapshot's name, None where nobody is held; and its size.
-    :raises LedgerDamagedError: a file of the ledger does not hold what the log says.
-    """
-    if not settled.acknowledged:
-        return plan.base, plan.held
-    with workspace() as space:
-        size = _load_held_after(space, ledger, plan, settled)
-        name = f"snapshots/{plan.plan_id}-{uuid4().hex[:8]}.parquet" if size else None
-        if name:
-            _write_held(space, ledger, name)
-    return name, size
-
-
-def write_rejected(ledger: TargetLedger, plan: Plan, settled: Settled) -> str | None:
-    """Keep the rejected rows of a plan aside, with their reasons.
-
-    :returns: the file's name, or None where no row was rejected.
-    """
-    if not settled.rejected:
-        return None
-    name = f"{plan.folder}/rejected.parquet"
-    with workspace() as space:
-        load_changes(space, ledger, plan)
-        _load_refused(space, settled)
-        rejected = space.folder / "rejected.parquet"
-        space.write(
-            f"SELECT {KEY}, remove, reason FROM planned JOIN refused ON file_row_number = row",
-            rejected,
-        )
-        storage.write_whole(ledger.path(name), rejected)
-    return name
-
-
-def finished_before(last: Entry | None, request: Request) -> Commit | None:
+def finished_before(last: Last | None, request: Request) -> Commit | None:
     """Return the commit that this very run made, if it asks for the same again."""
     if (
         isinstance(last, Commit)
@@ -163,12 +158,12 @@ def finished_before(last: Entry | None, request: Request) -> Commit | None:
     return None
 
 
-def check_order(last: Entry | None, request_as_of: str) -> None:
+def check_order(last: Last | None, request_as_of: str) -> None:
     """Make sure that no later night was imported already.
 
     :raises StalePlanError: one was; an older segment would undo it.
     """
-    if last is not None and last.as_of > request_as_of:
+    if last is not None and not isinstance(last, Unknown) and last.as_of > request_as_of:
         raise StalePlanError(
             f"Run {last.run_id} is of a later time ({last.as_of}) than this one ({request_as_of}) and was "
             "imported already: an older segment would undo it. Nothing was sent. Clear the newest run "
@@ -189,86 +184,6 @@ def _surely_named(ledger: TargetLedger, last: Entry | None) -> str | None:
     return None
 
 
-def _load_held(space: Workspace, ledger: TargetLedger, last: Entry | None) -> int:
-    """Make the views ``held`` (S') and ``unanswered`` (U)."""
-    space.sql(f"CREATE TABLE unanswered AS SELECT {_NOBODY} WHERE false")
-    if last is None:
-        space.sql(f"CREATE VIEW held AS SELECT {_NOBODY} WHERE false")
-        return 0
-    if isinstance(last, Commit):
-        return load_snapshot(space, ledger, last.snapshot, last.size, "held")
-    settled = ledger.settled(last.plan_id)
-    size = _load_held_after(space, ledger, last, settled)
-    _load_refused(space, settled)
-    space.sql(
-        f"INSERT INTO unanswered SELECT {KEY} FROM planned "
-        "WHERE file_row_number NOT IN (SELECT row FROM refused) "
-        "AND file_row_number NOT IN (SELECT file_row_number FROM acknowledged)"
-    )
-    return size
-
-
-_NOBODY = "''::VARCHAR AS kind, ''::VARCHAR AS value, ''::VARCHAR AS label"
-
-
-def load_snapshot(space: Workspace, ledger: TargetLedger, snapshot: str | None, size: int, view: str) -> int:
-    """Make a view of a snapshot: kind, value and label of everybody held; return how many they are.
-
-    :raises LedgerDamagedError: the file does not hold what the log says.
-    """
-    if snapshot is None:
-        space.sql(f"CREATE VIEW {view} AS SELECT {_NOBODY} WHERE false")
-        return 0
-    if not space.load(view, ledger.path(snapshot), rows=size):
-        raise ledger.not_as_logged(snapshot)
-    return size
-
-
-def load_changes(space: Workspace, ledger: TargetLedger, plan: Plan) -> None:
-    """Make the view ``planned``: a plan's change set.
-
-    :raises LedgerDamagedError: the file does not hold what the log says.
-    """
-    if not space.load("planned", ledger.path(plan.changes), rows=plan.rows):
-        raise ledger.not_as_logged(plan.changes)
-
-
-def _load_refused(space: Workspace, settled: Settled) -> None:
-    space.rows(
-        "refused",
-        "row BIGINT, reason VARCHAR",
-        {"row": list(settled.rejected), "reason": list(settled.rejected.values())},
-    )
-
-
-def _load_held_after(space: Workspace, ledger: TargetLedger, plan: Plan, settled: Settled) -> int:
-    """Make the table ``held``: the plan's base with its acknowledged changes; and ``acknowledged``."""
-    load_snapshot(space, ledger, plan.base, plan.held, "base")
-    load_changes(space, ledger, plan)
-    space.rows(
-        "answered",
-        "start BIGINT, stop BIGINT",
-        {"start": [s for s, _ in settled.acknowledged], "stop": [e for _, e in settled.acknowledged]},
-    )
-    space.sql(
-        "CREATE TABLE acknowledged AS SELECT planned.* FROM planned ASOF JOIN answered "
-        "ON planned.file_row_number >= answered.start WHERE planned.file_row_number < answered.stop"
-    )
-    space.sql(
-        f"CREATE TABLE held AS SELECT {KEY} FROM base a "
-        f"WHERE NOT EXISTS (SELECT 1 FROM acknowledged b WHERE b.remove AND {ON_KEY}) "
-        f"UNION ALL SELECT {KEY} FROM acknowledged a WHERE NOT a.remove "
-        f"AND NOT EXISTS (SELECT 1 FROM base b WHERE {ON_KEY})"
-    )
-    return space.count("held")
-
-
-def _write_held(space: Workspace, ledger: TargetLedger, name: str) -> None:
-    local = space.folder / "held.parquet"
-    space.write(f"SELECT {KEY} FROM held", local)
-    storage.write_whole(ledger.path(name), local)
-
-
 def _base(space: Workspace, ledger: TargetLedger, last: Entry | None, plan_id: str) -> str | None:
     """Name the snapshot that the plan starts from; after an unfinished plan it is a new one."""
     if last is None:
@@ -277,9 +192,7 @@ def _base(space: Workspace, ledger: TargetLedger, last: Entry | None, plan_id: s
         return last.snapshot
     if not space.count("held"):
         return None
-    name = f"plans/{plan_id}/base.parquet"
-    _write_held(space, ledger, name)
-    return name
+    return write_held(space, ledger, f"plans/{plan_id}/base")
 
 
 def _load_match(space: Workspace, request: Request) -> None:
@@ -299,27 +212,34 @@ def _quoted(kinds: Sequence[str]) -> str:
     return ", ".join(f"'{kind}'" for kind in kinds)
 
 
-def _changes(space: Workspace, *, forced: bool) -> None:
+def _changes(space: Workspace, slice_: Slice, removed_lately: str | None) -> None:
     """Make the table ``change`` by the formulas above."""
-    asserted = "true" if forced else "b.kind IS NULL"
     space.sql(
         "CREATE TABLE change AS SELECT "
         "coalesce(a.kind, b.kind) AS kind, coalesce(a.value, b.value) AS value, "
         "coalesce(a.label, b.label) AS label, a.kind IS NULL AS remove "
-        f"FROM wanted a FULL JOIN held b ON {ON_KEY} WHERE a.kind IS NULL OR {asserted}"
+        f"FROM wanted a FULL JOIN held b ON {ON_KEY} WHERE a.kind IS NULL OR b.kind IS NULL OR {slice_.holds}"
     )
-    wanted = f"EXISTS (SELECT 1 FROM wanted b WHERE {ON_KEY})"
-    changing = f"EXISTS (SELECT 1 FROM change b WHERE {ON_KEY})"
-    space.sql(f"INSERT INTO change SELECT {KEY}, NOT {wanted} FROM unanswered a WHERE NOT {changing}")
+    space.sql(f"INSERT INTO change SELECT {KEY}, NOT {_IN_WANTED} FROM unanswered a WHERE NOT {_IN_CHANGE}")
+    if removed_lately is not None:
+        space.sql(
+            f"INSERT INTO change SELECT {KEY}, true FROM ({removed_lately}) a "
+            f"WHERE NOT {_IN_WANTED} AND NOT {_IN_CHANGE}"
+        )
     # Somebody who is wanted under another identifier now is the same person to the other side: removing the
     # old identifier would remove the person. It stays held, and goes when the person goes.
     space.sql(f"DELETE FROM change a WHERE remove AND EXISTS (SELECT 1 FROM others b WHERE {ON_KEY})")
 
 
+_IN_WANTED = f"EXISTS (SELECT 1 FROM wanted b WHERE {ON_KEY})"
+_IN_CHANGE = f"EXISTS (SELECT 1 FROM change b WHERE {ON_KEY})"
+_IN_HELD = f"EXISTS (SELECT 1 FROM held b WHERE {ON_KEY})"
+_MAY_BE_HELD = f"EXISTS (SELECT 1 FROM may_be_held b WHERE {ON_KEY})"
+
+
 def _counts(space: Workspace, request: Request, held: int) -> dict[str, Any]:
     """Count the waterfall from the members down to the plan."""
     counts = request.match.counts
-    changing = f"EXISTS (SELECT 1 FROM change b WHERE {ON_KEY})"
     return {
         "members": counts["members"],
         "unmatched": counts["unmatched"],
@@ -328,21 +248,24 @@ def _counts(space: Workspace, request: Request, held: int) -> dict[str, Any]:
         "undeliverable": space.count(f"matched WHERE kind NOT IN ({_quoted(request.kinds)})"),
         "wanted": space.count("wanted"),
         "held": held,
-        "unchanged": space.count(f"wanted a WHERE NOT {changing}"),
+        "unchanged": space.count(f"wanted a WHERE NOT {_IN_CHANGE}"),
         "adds": space.count("change WHERE NOT remove"),
         "removes": space.count("change WHERE remove"),
+        "asserted_again": space.count(f"change a WHERE NOT remove AND {_IN_HELD}")
+        + space.count(f"change a WHERE remove AND NOT {_MAY_BE_HELD}"),
     }
 
 
-def _change_counts(space: Workspace, counts: Mapping[str, Any], match: MatchResult) -> ChangeCounts:
-    held = f"EXISTS (SELECT 1 FROM held b WHERE {ON_KEY})"
+def _change_counts(space: Workspace, wanted: int, match: MatchResult) -> ChangeCounts:
+    """Count what guards look at; what is asserted again changes nothing."""
     members = match.counts["members"]
     unmatched = sum(match.counts["unmatched"].values())
     return ChangeCounts(
         members=members,
         match_rate=(members - unmatched) / members if members else 1.0,
-        wanted=counts["wanted"],
-        held=counts["held"] + space.count(f"unanswered a WHERE NOT {held}"),
-        adds=space.count(f"change a WHERE NOT remove AND NOT {held}"),
-        removes=counts["removes"],
+        wanted=wanted,
+        held=space.count("may_be_held"),
+        adds=space.count(f"change a WHERE NOT remove AND NOT {_MAY_BE_HELD}"),
+        removes=space.count(f"change a WHERE remove AND {_MAY_BE_HELD}"),
+        taken_at=match.taken_at.isoformat(),
     )

@@ -20,6 +20,8 @@ def waterfall(plan: Plan, settled: Settled) -> dict[str, Any]:
     :raises UnbalancedError: rows are unaccounted for.
     """
     steps = {
+        "leaving": 0,
+        "asserted_again": 0,
         **plan.counts,
         "planned": plan.rows,
         "acknowledged": settled.acknowledged_rows,
@@ -45,7 +47,9 @@ def as_table(steps: dict[str, Any]) -> str:
         ("  unchanged", -steps["unchanged"]),
         ("to add", steps["adds"]),
         ("to remove", steps["removes"]),
+        ("  absent, not removed yet", steps["leaving"]),
         ("planned", steps["planned"]),
+        ("  of them asserted again", steps["asserted_again"]),
         *((f"  rejected: {reason}", -count) for reason, count in steps["rejected"].items()),
         ("acknowledged", steps["acknowledged"]),
     ]

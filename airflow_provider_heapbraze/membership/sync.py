@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from airflow_provider_heapbraze.clients.errors import InterruptedCallError
 from airflow_provider_heapbraze.clients.transport import TIMEOUT
+from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
 from airflow_provider_heapbraze.membership.delivery import CHECK_SECONDS, Delivery
-from airflow_provider_heapbraze.membership.entries import Commit, Plan
+from airflow_provider_heapbraze.membership.entries import Commit, Plan, Unknown
 from airflow_provider_heapbraze.membership.errors import GuardBreachedError, StalePlanError
-from airflow_provider_heapbraze.membership.guards import ChangeCounts
+from airflow_provider_heapbraze.membership.holding import check_files, write_rejected, write_snapshot
+from airflow_provider_heapbraze.membership.judgement import breaches_of
 from airflow_provider_heapbraze.membership.planning import (
     finished_before,
     make_plan,
     own_open_plan,
-    write_rejected,
-    write_snapshot,
 )
 from airflow_provider_heapbraze.membership.report import as_table, waterfall
 
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from airflow_provider_heapbraze.membership.delivery import Sender
-    from airflow_provider_heapbraze.membership.entries import Entry, Settled
+    from airflow_provider_heapbraze.membership.entries import Last, Settled
     from airflow_provider_heapbraze.membership.guards import Guards
     from airflow_provider_heapbraze.membership.ledger import TargetLedger
+    from airflow_provider_heapbraze.membership.members import Access
     from airflow_provider_heapbraze.membership.planning import Request
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 # A run looks every five seconds whether its place is still its own; a request that it has under way by then
 # ends within the transport's timeouts.
 LOSER_STOPS_WITHIN = CHECK_SECONDS + sum(TIMEOUT)
+LOOK_SECONDS = 0.5
 
 
 class Sync:
@@ -46,16 +48,27 @@ class Sync:
     :param ledger: the target's ledger.
     :param sender: how batches reach the target.
     :param statistics: gives the transport's counters: requests, waits, seconds waited.
+    :param access: to the protected people whom guards name.
+    :param show: given the progress of a long delivery; see :class:`.pace.Pace`.
     """
 
     def __init__(
-        self, ledger: TargetLedger, sender: Sender, statistics: Callable[[], dict[str, Any]]
+        self,
+        ledger: TargetLedger,
+        sender: Sender,
+        statistics: Callable[[], dict[str, Any]],
+        access: Access,
+        *,
+        show: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self._ledger = ledger
         self._sender = sender
         self._statistics = statistics
+        self._access = access
+        self._show = show
         self._delivery: Delivery | None = None
-        self._stopped = threading.Event()
+        # A plain flag: it is set in signal handlers, where taking a lock may never end.
+        self._stopped = False
 
     def run(self, request: Request, guards: Guards) -> dict[str, Any]:
         """Make the target equal to the request's match.
@@ -68,17 +81,16 @@ class Sync:
         :raises LedgerDamagedError: the ledger does not hold what its log says.
         :raises HeapBrazeError: what the client raised; what was accepted is recorded.
         """
-        last = self._ledger.last()
+        last = self._ledger.last_or_unknown() if request.goes_on else self._ledger.last()
         done = finished_before(last, request)
         if done is not None:
             report = self._ledger.read_report(done.report)
             if not report["waterfall"]["rejected"]:
                 log.info("This run has done its work already: nothing is sent.")
                 return report
-        plan = own_open_plan(last, request)
+        plan = self._whole(own_open_plan(last, request), goes_on=request.goes_on)
         if plan is None:
-            plan = make_plan(self._ledger, last, request)
-            self._open(plan, last, guards)
+            plan = self._open(make_plan(self._ledger, last, request), last, guards)
         return self._finish(plan)
 
     def apply(self, plan_id: str, run_id: str, guards: Guards) -> dict[str, Any]:
@@ -91,33 +103,54 @@ class Sync:
         """
         last = self._ledger.last()
         if last is not None and last.plan_id == plan_id:
-            return self._ledger.read_report(last.report) if isinstance(last, Commit) else self._finish(last)
+            if isinstance(last, Commit):
+                return self._ledger.read_report(last.report)
+            check_files(self._ledger, last)
+            return self._finish(last)
         draft = self._ledger.read_draft(plan_id)
         if draft.number != (last.number if last else 0) + 1:
             raise StalePlanError(
                 f"Plan {plan_id} of {self._ledger.target.folder} is out of date: the target has moved on "
                 "since it was made. Nothing was sent. Clear the planning task to make a new one."
             )
-        plan = replace(draft, run_id=run_id)
-        self._open(plan, last, guards)
-        return self._finish(plan)
+        check_files(self._ledger, draft)
+        return self._finish(self._open(replace(draft, run_id=run_id), last, guards))
+
+    def _whole(self, plan: Plan | None, *, goes_on: bool) -> Plan | None:
+        """Return a plan if its files are; None where they are not and the run goes on with a new plan."""
+        try:
+            if plan is not None:
+                check_files(self._ledger, plan)
+        except LedgerDamagedError:
+            if not goes_on:
+                raise
+            return None
+        return plan
 
     def stop(self) -> None:
         """End soon, with what was accepted recorded. Safe in a signal handler."""
-        self._stopped.set()
+        self._stopped = True
         self._sender.interrupt()
         if self._delivery is not None:
             self._delivery.stop()
 
-    def _open(self, plan: Plan, last: Entry | None, guards: Guards) -> None:
+    def _open(self, plan: Plan, last: Last | None, guards: Guards) -> Plan:
         """Take the place in the log: from here on the plan may reach the other side."""
-        breaches = guards.breaches(ChangeCounts(**plan.change))
+        approved = self._ledger.approval_of(plan.plan_id)
+        breaches = [
+            breach
+            for breach in breaches_of(plan, self._ledger, guards, self._access)
+            if approved is None or breach.guard not in approved.guards
+        ]
         if breaches:
             said = "; ".join(map(str, breaches))
             raise GuardBreachedError(
                 f"A guard stopped the plan for {self._ledger.target.folder}: {said}. Nothing was sent. The "
                 f"plan is kept as {plan.plan_id}."
             )
+        if isinstance(last, Unknown) or plan.recovery:
+            self._ledger.mend_log(plan.number, plan.run_id)
+        plan = replace(plan, opened_at=time.time())
         self._ledger.append(plan)
         log.info(
             "Plan %s of %s: %s to add, %s to remove, %s unchanged.%s%s%s",
@@ -130,36 +163,45 @@ class Sync:
             " Its name is sent." if plan.name is not None and not plan.name_known else "",
             f" It takes over what run {last.run_id} left unfinished." if isinstance(last, Plan) else "",
         )
-        if isinstance(last, Plan):
-            self._wait_for_the_loser(last)
+        return plan
 
-    def _wait_for_the_loser(self, closed: Plan) -> None:
-        """Wait until a run that lost its place has surely stopped: what it has under way may still arrive."""
-        sign = self._ledger.last_sign_of_life(closed.plan_id)
-        seconds = 0.0 if sign is None else min(sign + LOSER_STOPS_WITHIN - time.time(), LOSER_STOPS_WITHIN)
-        if seconds > 0:
-            log.info("Run %s may be at work still: waiting up to %.0f s for its end.", closed.run_id, seconds)
-        until = time.monotonic() + seconds
-        while time.monotonic() < until and self._ledger.last_sign_of_life(closed.plan_id) is not None:
-            self._stopped.wait(0.5)
-            if self._stopped.is_set():
-                return
+    def _wait_for_losers(self, plan: Plan) -> None:
+        """Wait until all who lost the place have surely stopped: what they have under way may still arrive.
+
+        A run that took over and died while it waited is followed by one that waits, too.
+        """
+        until = plan.opened_at + LOSER_STOPS_WITHIN
+        losers = [
+            plan_id
+            for plan_id in self._ledger.begun_since_commit(plan)
+            if self._ledger.may_be_at_work(plan_id)
+        ]
+        if losers and time.time() < until:
+            log.info(
+                "Whoever worked on %s before may be at work still: waiting up to %.0f s for the end.",
+                ", ".join(losers),
+                until - time.time(),
+            )
+        while any(map(self._ledger.may_be_at_work, losers)) and time.time() < until and not self._stopped:
+            time.sleep(LOOK_SECONDS)
 
     def _finish(self, plan: Plan) -> dict[str, Any]:
+        self._wait_for_losers(plan)
         started = time.monotonic()
-        self._delivery = Delivery(self._ledger, plan, self._sender)
+        self._delivery = Delivery(self._ledger, plan, self._sender, show=self._show)
         earlier = self._delivery.settled.rows
         if earlier:
             log.info("%s of %s changes were settled by an earlier attempt.", f"{earlier:,}", f"{plan.rows:,}")
         try:
             settled = self._delivery.run()
-        except Exception:
-            log.error(  # noqa: TRY400 - the error itself is logged by whoever called
-                "Run %s stopped: %s of %s changes are settled and recorded; a re-run goes on with the rest.",
-                plan.run_id,
-                f"{self._delivery.settled.rows:,}",
-                f"{plan.rows:,}",
+        except Exception as error:
+            stopped = (
+                f"Run {plan.run_id} stopped: {self._delivery.settled.rows:,} of {plan.rows:,} changes are "
+                "settled and recorded; a re-run goes on with the rest."
             )
+            if isinstance(error, InterruptedCallError):
+                raise InterruptedCallError(stopped) from None
+            log.error("%s", stopped)  # noqa: TRY400 - the error itself is logged by whoever called
             raise
         return self._commit(plan, settled, earlier, time.monotonic() - started)
 
@@ -181,6 +223,11 @@ class Sync:
             "report_uri": self._ledger.uri(name),
             "finished_at": now(),
         }
+        approval = self._ledger.approval_of(plan.plan_id)
+        if approval:
+            report["approval"] = asdict(approval)
+        if plan.recovery:
+            report["recovery"] = plan.recovery
         if size and not self._ledger.was_committed_before(plan.number):
             report["next_step"] = self._sender.next_step(plan.name)
             log.info("Next step: %s", report["next_step"])
@@ -197,6 +244,9 @@ class Sync:
                 name=plan.name,
                 report=name,
                 as_of=plan.as_of,
+                leaving=plan.leaving,
+                slice=plan.slice,
+                past=plan.next_past,
             )
         )
         log.info("What happened to every member:\n%s", as_table(steps))

@@ -27,9 +27,11 @@ from airflow_provider_heapbraze.operators._airflow import (
     flag,
     guarded,
     run_id,
+    shown_progress,
     text,
     whole_number,
 )
+from airflow_provider_heapbraze.operators._apart import apart
 from airflow_provider_heapbraze.operators._exports import SegmentExportOperator, chosen_segment
 from airflow_provider_heapbraze.operators._results import asset_of, import_result, update_assets
 from airflow_provider_heapbraze.segments.exported import EXPORT_FIELDS, ExportedMembers, export_archives
@@ -65,7 +67,7 @@ class BrazeSegmentToHeapOperator(SegmentExportOperator):
     :param heap_conn_id: the Heap connection.
     :param guards: limits that stop a refresh before anything is sent.
     :param on_breach: what a breached guard does to the task: ``fail`` (without retries) or ``skip``.
-    :param force_full: send everybody again, not only the changes.
+    :param force_full: send everybody again, not only the changes; also where the ledger is damaged.
     :param bucket: location in which Braze leaves exports, where the workspace has storage credentials.
     :param timeout: seconds to wait for an export; 20 million people can take an hour or more.
     :param poll_interval: seconds between two looks, at most.
@@ -119,8 +121,9 @@ class BrazeSegmentToHeapOperator(SegmentExportOperator):
             if request is None:
                 return None
             source.claim(ledger)
-            self._sync = Sync(ledger, sender, heap.statistics)
-            report = self._sync.run(request, self.guards)
+            access = AirflowAccess(ledger_root(self.ledger), context)
+            sync = self._sync = Sync(ledger, sender, heap.statistics, access, show=shown_progress(context))
+            report = apart(lambda: sync.run(request, self.guards), sync.stop)
         result = import_result(report)
         extra = {key: result[key] for key in ("size", "adds", "removes")}
         update_assets(context, self.outlets, asset_of("heap", "property", name), extra)
@@ -144,7 +147,7 @@ class BrazeSegmentToHeapOperator(SegmentExportOperator):
 
     def _open_request(self, ledger: TargetLedger, context: Context) -> Request | None:
         """Return what this run has begun to send; another export would have other members."""
-        last = ledger.last()
+        last = ledger.last_or_unknown() if flag(self.force_full, "force_full") else ledger.last()
         if not isinstance(last, Plan) or last.run_id != run_id(context):
             return None
         try:
@@ -181,6 +184,7 @@ class BrazeSegmentToHeapOperator(SegmentExportOperator):
             name=None,
             force_full=flag(self.force_full, "force_full"),
             as_of=as_of,
+            goes_on=flag(self.force_full, "force_full"),
         )
 
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.ledger_folder import UnbalancedError
-from airflow_provider_heapbraze.membership.planning import KEY, ON_KEY, load_snapshot
+from airflow_provider_heapbraze.membership.holding import KEY, ON_KEY, load_snapshot
 from airflow_provider_heapbraze.membership.tables import literal, workspace
 from airflow_provider_heapbraze.segments.bounds import upper_bound
 from airflow_provider_heapbraze.segments.existence import CONFIDENCE

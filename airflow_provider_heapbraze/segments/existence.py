@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_heapbraze.membership.planning import KEY, ON_KEY, load_changes, load_snapshot
+from airflow_provider_heapbraze.membership.holding import KEY, ON_KEY, load_changes, load_snapshot
 from airflow_provider_heapbraze.membership.tables import literal, workspace
 from airflow_provider_heapbraze.segments.bounds import as_claim, upper_bound
 from airflow_provider_heapbraze.segments.lookup import KINDS, look_up

@@ -15,6 +15,7 @@ OPERATORS = [
     "airflow_provider_heapbraze.members",
     "airflow_provider_heapbraze.operators.match",
     "airflow_provider_heapbraze.operators.cohort",
+    "airflow_provider_heapbraze.operators.approval",
     "airflow_provider_heapbraze.hooks.braze",
     "airflow_provider_heapbraze.hooks.heap",
     "airflow_provider_heapbraze.plugin",

@@ -47,6 +47,8 @@ def test_what_the_tasks_return(pipeline, sandbox):
     assert set(planned) - {"adds", "removes", "unchanged", "requests", "breaches"} == {
         "uri",
         "plan_id",
+        "name",
+        "change",
         "seconds_at_limit",
     }
     assert sandbox.requests() == [], "a plan sends nothing"

@@ -27,7 +27,7 @@ from airflow_provider_heapbraze.sandbox import connections
 
 COHORT_ID = "cohort-under-test"
 ATTRIBUTE = "in_cohort_under_test"
-ANYTHING_GOES = Guards(max_removed_share=None, allow_empty=True)
+ANYTHING_GOES = Guards(max_removed_share=None, allow_empty=True, max_size_factor=None)
 MAPPING = IdentityMapping(
     external_id="identity",
     alias_name="email",
@@ -88,7 +88,9 @@ class Nightly:
             writer.writerows([row, "", "", "true"] if isinstance(row, str) else row for row in rows)
         return match(FileMembers(str(file)), MAPPING, LocalAccess(), self.folder / "ledger")
 
-    def request(self, rows, run_id="run-1", *, force_full=False, name="Cohort", as_of="2026-11-24"):
+    def request(
+        self, rows, run_id="run-1", *, force_full=False, name="Cohort", as_of="2026-11-24", **upkeep
+    ):
         result = self.match(rows)
         return Request(
             run_id=run_id,
@@ -98,12 +100,16 @@ class Nightly:
             name=name if self.delivery == "cohort" else None,
             force_full=force_full,
             as_of=as_of,
+            goes_on=force_full,
+            **upkeep,
         )
+
+    def sync(self, client):
+        return Sync(self.ledger, self.sender(client), client.statistics, LocalAccess())
 
     def run(self, rows, run_id="run-1", guards=ANYTHING_GOES, **how):
         with self.client() as client:
-            sync = Sync(self.ledger, self.sender(client), client.statistics)
-            return sync.run(self.request(rows, run_id, **how), guards)
+            return self.sync(client).run(self.request(rows, run_id, **how), guards)
 
     def members(self):
         """Return whom Braze holds."""

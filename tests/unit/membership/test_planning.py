@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -15,13 +16,9 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, PlaceLostError
+from airflow_provider_heapbraze.membership.holding import write_rejected, write_snapshot
 from airflow_provider_heapbraze.membership.ledger import Commit, Settled, Target, TargetLedger
-from airflow_provider_heapbraze.membership.planning import (
-    Request,
-    make_plan,
-    write_rejected,
-    write_snapshot,
-)
+from airflow_provider_heapbraze.membership.planning import Request, make_plan
 
 TARGET = Target("cohort", {"braze": "https://rest.test", "partner": "heap", "cohort_id": "cohort 1/ä"})
 
@@ -32,6 +29,7 @@ class Matched:
 
     fingerprint: str
     counts: dict[str, Any] = field(default_factory=dict)
+    taken_at: datetime = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 def write_match(folder, people):

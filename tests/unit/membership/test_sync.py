@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -28,7 +29,6 @@ from airflow_provider_heapbraze.membership.entries import Commit, Plan
 from airflow_provider_heapbraze.membership.errors import GuardBreachedError, StalePlanError
 from airflow_provider_heapbraze.membership.guards import Guards
 from airflow_provider_heapbraze.membership.planning import make_plan
-from airflow_provider_heapbraze.membership.sync import Sync
 
 ANYTHING_GOES = Guards(max_removed_share=None, allow_empty=True)
 
@@ -198,6 +198,11 @@ MANY = [f"user-{number}" for number in range(60_000)]
 TWENTY_A_SECOND = BrazeLimits(cohort=Limit(20, 1.0))
 
 
+def opened(plan):
+    """Return the plan as its run enters it in the log."""
+    return replace(plan, opened_at=time.time())
+
+
 def wait_for_the_first_batch(nightly):
     while ("cohort-users", 201) not in nightly.sent():
         time.sleep(0.01)
@@ -213,24 +218,44 @@ def test_a_later_run_takes_over_and_the_first_stops_before_its_next_batch(nightl
         except HeapBrazeError as error:
             failures.append(error)
 
+    later = nightly.request(people(range(10)), "run-second")
     thread = threading.Thread(target=first)
     thread.start()
     wait_for_the_first_batch(nightly)
     with nightly.client() as client:
-        later = nightly.request(people(range(10)), "run-second")
-        nightly.ledger.append(make_plan(nightly.ledger, nightly.ledger.last(), later))
+        nightly.ledger.append(opened(make_plan(nightly.ledger, nightly.ledger.last(), later)))
         thread.join()
         assert isinstance(failures[0], PlaceLostError)
         assert "run-second" in str(failures[0])
         assert nightly.sent().count(("cohort-users", 201)) < 60
-        Sync(nightly.ledger, nightly.sender(client), client.statistics).run(later, ANYTHING_GOES)
+        nightly.sync(client).run(later, ANYTHING_GOES)
     assert nightly.members() == set(people(range(10)))
+
+
+def test_a_takeover_that_died_while_it_waited_waits_again(nightly):
+    """Of the first run a request is under way still; who took over died right after its entry in the log."""
+    nightly.sandbox.faults(endpoints=["cohort-users"], latency=3)
+
+    def first():
+        with suppress(PlaceLostError):
+            nightly.run(people(range(20)), "run-first")
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    while ("cohort-users", None) not in nightly.sent():
+        time.sleep(0.01)
+    nightly.sandbox.faults()
+    later = nightly.request(people(range(10)), "run-second")
+    nightly.ledger.append(opened(make_plan(nightly.ledger, nightly.ledger.last(), later)))
+    nightly.run(people(range(10)), "run-second")
+    thread.join()
+    assert nightly.members() == set(people(range(10))), "nothing of the first run came after it"
 
 
 def test_a_stopped_run_records_what_was_accepted(nightly):
     nightly.limits = TWENTY_A_SECOND
     with nightly.client() as client:
-        sync = Sync(nightly.ledger, nightly.sender(client), client.statistics)
+        sync = nightly.sync(client)
 
         def kill():
             wait_for_the_first_batch(nightly)
@@ -250,7 +275,7 @@ def test_a_stopped_run_records_what_was_accepted(nightly):
 def test_a_drafted_plan_is_carried_out_as_it_is_or_refused(nightly):
     plan = make_plan(nightly.ledger, nightly.ledger.last(), nightly.request(people(range(10)), "plan"))
     with nightly.client() as client:
-        sync = Sync(nightly.ledger, nightly.sender(client), client.statistics)
+        sync = nightly.sync(client)
         report = sync.apply(plan.plan_id, "import", ANYTHING_GOES)
         assert report["run_id"] == "import"
         assert nightly.members() == set(people(range(10)))
@@ -404,7 +429,7 @@ def test_a_takeover_waits_for_the_loser(nightly):
     thread.start()
     wait_for_the_first_batch(nightly)
     with nightly.client() as client:
-        Sync(nightly.ledger, nightly.sender(client), client.statistics).run(request, ANYTHING_GOES)
+        nightly.sync(client).run(request, ANYTHING_GOES)
     assert nightly.members() == set(people(range(10)))
     thread.join()
     assert nightly.members() == set(people(range(10))), "nothing of the first run came after it"
@@ -432,7 +457,7 @@ def test_answers_that_could_not_be_recorded_are_recorded_later(nightly, monkeypa
 
 def test_a_kill_before_the_first_request_sends_nothing(nightly):
     with nightly.client() as client:
-        sync = Sync(nightly.ledger, nightly.sender(client), client.statistics)
+        sync = nightly.sync(client)
         sync.stop()
         with pytest.raises(InterruptedCallError):
             sync.run(nightly.request(people(range(10))), ANYTHING_GOES)

@@ -1,0 +1,151 @@
+"""What the other side holds, as far as the ledger knows: S', U and what a plan's outcome makes of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_heapbraze import storage
+from airflow_provider_heapbraze.membership.entries import Commit
+from airflow_provider_heapbraze.membership.tables import digest, workspace
+
+if TYPE_CHECKING:
+    from airflow_provider_heapbraze.membership.entries import Entry, Plan, Settled
+    from airflow_provider_heapbraze.membership.ledger import TargetLedger
+    from airflow_provider_heapbraze.membership.tables import Workspace
+
+KEY = "kind, value, label"
+ON_KEY = "(a.kind = b.kind AND a.value = b.value AND a.label = b.label)"
+NOBODY = "SELECT ''::VARCHAR AS kind, ''::VARCHAR AS value, ''::VARCHAR AS label WHERE false"
+
+
+def load_held(space: Workspace, ledger: TargetLedger, last: Entry | None) -> int:
+    """Make ``held`` (S'), ``unanswered`` (U) and ``may_be_held`` (both); return how many surely are.
+
+    :raises LedgerDamagedError: a file of the ledger does not hold what the log says.
+    """
+    if last is None or isinstance(last, Commit):
+        size = load_snapshot(space, ledger, last.snapshot if last else None, last.size if last else 0, "held")
+        space.sql(f"CREATE VIEW unanswered AS {NOBODY}")
+    else:
+        settled = ledger.settled(last.plan_id)
+        size = _load_held_after(space, ledger, last, settled)
+        _load_refused(space, settled)
+        space.sql(
+            f"CREATE TABLE unanswered AS SELECT {KEY} FROM planned "
+            "WHERE file_row_number NOT IN (SELECT row FROM refused) "
+            "AND file_row_number NOT IN (SELECT file_row_number FROM acknowledged)"
+        )
+    space.sql(
+        f"CREATE VIEW may_be_held AS SELECT {KEY} FROM held UNION ALL SELECT {KEY} FROM unanswered a "
+        f"WHERE NOT EXISTS (SELECT 1 FROM held b WHERE {ON_KEY})"
+    )
+    return size
+
+
+def load_snapshot(space: Workspace, ledger: TargetLedger, snapshot: str | None, size: int, view: str) -> int:
+    """Make a view of a snapshot: kind, value and label of everybody held; return how many they are.
+
+    :raises LedgerDamagedError: the file does not hold what the log says.
+    """
+    if snapshot is None:
+        space.sql(f"CREATE VIEW {view} AS {NOBODY}")
+        return 0
+    if not space.load(view, ledger.path(snapshot), rows=size):
+        raise ledger.not_as_logged(snapshot)
+    return size
+
+
+def load_changes(space: Workspace, ledger: TargetLedger, plan: Plan) -> None:
+    """Make the view ``planned``: a plan's change set.
+
+    :raises LedgerDamagedError: the file does not hold what the log says.
+    """
+    if not space.load("planned", ledger.path(plan.changes), rows=plan.rows, expected=plan.digest):
+        raise ledger.not_as_logged(plan.changes)
+
+
+def check_files(ledger: TargetLedger, plan: Plan) -> None:
+    """Make sure that what a plan needs is there, before more of it is sent.
+
+    :raises LedgerDamagedError: a file of the ledger does not hold what the log says.
+    """
+    with workspace() as space:
+        load_snapshot(space, ledger, plan.base, plan.held, "base")
+        load_changes(space, ledger, plan)
+
+
+def write_held(space: Workspace, ledger: TargetLedger, beginning: str) -> str:
+    """Write ``held`` down as a snapshot.
+
+    :param beginning: of its name, which ends with the digest of what is in it.
+    :returns: the name.
+    """
+    local = space.folder / "held.parquet"
+    space.write(f"SELECT {KEY} FROM held", local)
+    name = f"{beginning}-{digest(local)}.parquet"
+    storage.write_whole(ledger.path(name), local)
+    return name
+
+
+def write_snapshot(ledger: TargetLedger, plan: Plan, settled: Settled) -> tuple[str | None, int]:
+    """Write down what is held once a plan is done.
+
+    :returns: the snapshot's name, None where nobody is held; and its size.
+    :raises LedgerDamagedError: a file of the ledger does not hold what the log says.
+    """
+    if not settled.acknowledged:
+        return plan.base, plan.held
+    with workspace() as space:
+        size = _load_held_after(space, ledger, plan, settled)
+        name = write_held(space, ledger, f"snapshots/{plan.plan_id}") if size else None
+    return name, size
+
+
+def write_rejected(ledger: TargetLedger, plan: Plan, settled: Settled) -> str | None:
+    """Keep the rejected rows of a plan aside, with their reasons.
+
+    :returns: the file's name, or None where no row was rejected.
+    """
+    if not settled.rejected:
+        return None
+    name = f"{plan.folder}/rejected.parquet"
+    with workspace() as space:
+        load_changes(space, ledger, plan)
+        _load_refused(space, settled)
+        rejected = space.folder / "rejected.parquet"
+        space.write(
+            f"SELECT {KEY}, remove, reason FROM planned JOIN refused ON file_row_number = row",
+            rejected,
+        )
+        storage.write_whole(ledger.path(name), rejected)
+    return name
+
+
+def _load_refused(space: Workspace, settled: Settled) -> None:
+    space.rows(
+        "refused",
+        "row BIGINT, reason VARCHAR",
+        {"row": list(settled.rejected), "reason": list(settled.rejected.values())},
+    )
+
+
+def _load_held_after(space: Workspace, ledger: TargetLedger, plan: Plan, settled: Settled) -> int:
+    """Make the table ``held``: the plan's base with its acknowledged changes; and ``acknowledged``."""
+    load_snapshot(space, ledger, plan.base, plan.held, "base")
+    load_changes(space, ledger, plan)
+    space.rows(
+        "answered",
+        "start BIGINT, stop BIGINT",
+        {"start": [s for s, _ in settled.acknowledged], "stop": [e for _, e in settled.acknowledged]},
+    )
+    space.sql(
+        "CREATE TABLE acknowledged AS SELECT planned.* FROM planned ASOF JOIN answered "
+        "ON planned.file_row_number >= answered.start WHERE planned.file_row_number < answered.stop"
+    )
+    space.sql(
+        f"CREATE TABLE held AS SELECT {KEY} FROM base a "
+        f"WHERE NOT EXISTS (SELECT 1 FROM acknowledged b WHERE b.remove AND {ON_KEY}) "
+        f"UNION ALL SELECT {KEY} FROM acknowledged a WHERE NOT a.remove "
+        f"AND NOT EXISTS (SELECT 1 FROM base b WHERE {ON_KEY})"
+    )
+    return space.count("held")

@@ -1,0 +1,51 @@
+"""What an earlier run left, as a match that can be planned for like any other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_heapbraze.clients.errors import ConfigurationError
+from airflow_provider_heapbraze.membership.entries import Commit
+from airflow_provider_heapbraze.membership.holding import KEY, load_snapshot
+from airflow_provider_heapbraze.membership.matching import OTHERS, keep_identifiers, match_folder
+from airflow_provider_heapbraze.membership.tables import workspace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from airflow_provider_heapbraze.membership.ledger import TargetLedger
+    from airflow_provider_heapbraze.membership.matching import MatchResult
+
+RUNS_SHOWN = 10
+
+
+def find_run(ledger: TargetLedger, run_id: str) -> Commit:
+    """Return how a run ended.
+
+    :param run_id: as an import returns it, ``<DAG>/<run>/<task>``; or the DAG run's alone.
+    :raises ConfigurationError: no run of this name has ended here, or several have.
+    """
+    commits = [entry for entry in ledger.recent_entries(ledger.next_number()) if isinstance(entry, Commit)]
+    found = [commit for commit in commits if run_id in {commit.run_id, *commit.run_id.split("/")[1:2]}]
+    if found and len({commit.run_id for commit in found}) == 1:
+        return found[0]
+    shown = "; ".join(f"{commit.run_id} ({commit.size:,} people)" for commit in commits[:RUNS_SHOWN])
+    problem = "Several runs" if found else "No run"
+    raise ConfigurationError(
+        f"{problem} of {ledger.target.folder} that ended is called {run_id}. Nothing was sent. Give one of: "
+        f"{shown or 'none has ended yet'}."
+    )
+
+
+def match_of_run(ledger: TargetLedger, commit: Commit, root: Path) -> MatchResult:
+    """Write down whom a run left, as a match.
+
+    :param root: folder of all ledgers.
+    :raises LedgerDamagedError: the snapshot cannot be read.
+    """
+    with workspace() as space:
+        load_snapshot(space, ledger, commit.snapshot, commit.size, "held")
+        # Other identifiers of the same people: removing one of them would remove the person.
+        known = space.load("others", match_folder(root, commit.fingerprint) / OTHERS)
+        others = f"SELECT {KEY} FROM others" if known else f"SELECT {KEY} FROM held WHERE false"
+        return keep_identifiers(space, f"SELECT {KEY} FROM held", others, root)

@@ -1,0 +1,42 @@
+"""How many rows a Parquet file of the ledger has, without reading them, or by reading them all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_heapbraze import storage
+from airflow_provider_heapbraze.membership.tables import digest, digest_in
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def rows_in(path: Path, *, every_row: bool = False) -> int | None:
+    """Return how many rows a Parquet file has, by its end; None where it is missing or damaged.
+
+    :param every_row: read them all, and compare the digest that its name may end with: slow, and sees what is
+        damaged within.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if every_row:
+            return _rows_read(path)
+        with path.open("rb") as opened, pq.ParquetFile(opened) as file:
+            return int(file.metadata.num_rows)
+    except PermissionError:
+        raise
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def _rows_read(path: Path) -> int | None:
+    import pyarrow.parquet as pq
+
+    expected = digest_in(path.name)
+    with storage.local_copy(path) as copy:
+        if expected and digest(copy) != expected:
+            return None
+        with pq.ParquetFile(copy) as file:
+            return int(sum(batch.num_rows for batch in file.iter_batches()))
