@@ -47,6 +47,10 @@ def test_it_holds_the_license(wheel):
 def test_airflow_finds_the_entry_points(wheel):
     entry_points = wheel.read(f"{DIST_INFO}/entry_points.txt").decode()
     assert entry_points.split() == [
+        "[console_scripts]",
+        "heapbraze",
+        "=",
+        "airflow_provider_heapbraze.cli:main",
         "[airflow.plugins]",
         "heapbraze",
         "=",
