@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 MADE := $(VENV)/.made
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui venv lint types layers test bench clean
+.PHONY: help demo ui venv lint types layers test soak bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,11 @@ layers: $(MADE)  ## imports point one way
 
 test: lint types layers  ## everything above, then all tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+soak: $(MADE)  ## what is killed in the tests, killed 300 times; it takes an hour
+	HEAPBRAZE_KILLS=300 $(BIN)/python -m pytest -s --timeout 7200 \
+		tests/unit/membership/test_killed.py tests/unit/events/test_export_killed.py \
+		tests/unit/landing/test_killed.py
 
 bench: $(MADE)  ## speed and memory, each beside what one would write otherwise
 	$(BIN)/python benchmarks/currents_throughput.py

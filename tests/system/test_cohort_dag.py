@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 
 from tests.airflow_home import COHORT_ID, DAG_ID, PROPERTY, SEGMENT_ID
 
@@ -98,6 +100,46 @@ def test_clearing_in_a_running_airflow_sends_nothing_twice(running_airflow, heap
     assert len(set(whole)) == len(whole), "no accepted batch was sent again"
 
 
+def test_a_killed_import_is_tried_again_and_sends_nothing_twice(running_airflow, heapbraze_sandbox):
+    """The import's process is killed in the middle of its delivery; Airflow notices, and tries it again."""
+    airflow, sandbox = running_airflow, heapbraze_sandbox
+    everybody = [f"private-person-{number:06}" for number in range(8000)]
+    sandbox.add_users([{"external_id": person} for person in everybody])
+    airflow.write_segment(everybody)
+    taken = {"count": 3, "status": 201, "applied": True, "endpoint": "cohort-users"}
+    sandbox.faults(next=[taken], endpoints=["cohort-users"], rates={"423": 1})  # three, and it stands still
+    airflow.run("dags", "trigger", DAG_ID, "--run-id", "killed-night")
+    airflow.wait_for(lambda: recorded_people(airflow) == 3000)
+    before = accepted_bodies(sandbox)
+    airflow.kill_task()
+    airflow.wait_for(lambda: import_task(airflow, "killed-night") == ("up_for_retry", 1))
+    sandbox.faults()
+    let_the_retry_delay_pass(airflow)
+    airflow.wait_for(lambda: import_task(airflow, "killed-night") == ("success", 2))
+    closed = "SELECT state FROM dag_run WHERE run_id = 'killed-night'"
+    airflow.wait_for(lambda: airflow.query(closed) == [("success",)])
+    assert set(sandbox.cohort(COHORT_ID)["members"]) == set(everybody)
+    whole = accepted_bodies(sandbox)
+    assert len(whole) == len(before) + 5
+    assert len(set(whole)) == len(whole), "no accepted batch was sent again"
+    (report,) = airflow.records("targets/cohort-*/reports")
+    assert report["settled_by_earlier_attempts"] == 3000
+    assert report["waterfall"]["acknowledged"] == report["size"] == 8000
+
+
+def recorded_people(airflow):
+    records = airflow.records("targets/cohort-*/plans/*/settled")
+    return sum(end - start for record in records for start, end in record["acknowledged"])
+
+
+def let_the_retry_delay_pass(airflow):
+    """Make the failure an hour old: a retry waits for minutes."""
+    with closing(sqlite3.connect(airflow.home / "airflow.db", timeout=30)) as database, database:
+        database.execute(
+            "UPDATE task_instance SET end_date = datetime(end_date, '-1 hour') WHERE state = 'up_for_retry'"
+        )
+
+
 def night(airflow, run_id, state):
     airflow.run("dags", "trigger", DAG_ID, "--run-id", run_id)
     airflow.wait_for(lambda: import_task(airflow, run_id) == (state, 1))
@@ -128,4 +170,5 @@ def import_task(airflow, run_id):
 
 
 def accepted_bodies(sandbox):
-    return [entry["body_sha256"] for entry in sandbox.requests() if entry["status"] == 201]
+    sent = [entry for entry in sandbox.requests() if entry["endpoint"] in {"cohort", "cohort-users"}]
+    return [entry["body_sha256"] for entry in sent if entry["status"] == 201]
