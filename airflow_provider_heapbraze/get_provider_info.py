@@ -34,7 +34,8 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": "Braze",
                 "python-modules": [
-                    f"{_PACKAGE}.operators.{name}" for name in ("cohort", "currents", "segment", "verify")
+                    f"{_PACKAGE}.operators.{name}"
+                    for name in ("approval", "cohort", "currents", "segment", "verify")
                 ],
             },
         ],

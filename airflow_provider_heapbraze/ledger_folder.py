@@ -134,23 +134,15 @@ def log_name(number: int) -> str:
 
 def files(folder: Path) -> list[Path]:
     """Return the records in a folder, in the order of their names."""
-    storage.refresh(folder)
-    try:
-        found = [path for path in folder.iterdir() if path.name.endswith(".json")]
-    except (FileNotFoundError, NotADirectoryError):  # universal-pathlib says the latter
-        return []
-    return sorted(found, key=lambda path: path.name)
+    return [folder / name for name in sorted(storage.names(folder)) if name.endswith(".json")]
 
 
 def folders(folder: Path) -> list[str]:
     """Return the names of the folders in a folder, rising."""
-    storage.refresh(folder)
-    try:
-        return sorted(path.name for path in folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    return sorted(storage.names(folder))
 
 
 def numbers(folder: Path) -> list[int]:
     """Return the numbers of the records in a folder that have one, rising."""
-    return [int(path.name[:-5]) for path in files(folder) if path.name[:-5].isdigit()]
+    found = (name[:-5] for name in storage.names(folder) if name.endswith(".json"))
+    return sorted(int(number) for number in found if number.isdigit())

@@ -130,6 +130,17 @@ def listed(folder: Any) -> list[tuple[Any, int]]:
     return [(folder / entry["name"].rpartition("/")[2], int(entry["size"] or 0)) for entry in files]
 
 
+def names(folder: Any) -> list[str]:
+    """Return the names of what is in a folder, in no order, by one request; none where there is no folder."""
+    refresh(folder)
+    here = local(folder)
+    try:
+        # Not as paths: of some hundred files, most of the time would go into making them.
+        return os.listdir(here) if here is not None else [path.name for path in folder.iterdir()]  # noqa: PTH208
+    except (FileNotFoundError, NotADirectoryError):  # universal-pathlib says the latter
+        return []
+
+
 def changed_at(path: Any) -> datetime:
     """Return when a file was last written, UTC; the present, where its store does not say."""
     seconds = path.stat().st_mtime

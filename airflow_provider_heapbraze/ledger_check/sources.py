@@ -9,7 +9,7 @@ from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.events.checkpoint import Checkpoint
 from airflow_provider_heapbraze.events.source_ledger import Commit, ExportTarget, SourceLedger
 from airflow_provider_heapbraze.ledger_check.account import Account, files_in
-from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, log_name
+from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, files, log_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,15 +30,23 @@ class _Found(ExportTarget):
         return self.name
 
 
+def found_source(root: Path, name: str) -> SourceLedger:
+    """Return the record of a source of which the folder is known, and perhaps nothing else.
+
+    :param root: folder of all ledgers.
+    """
+    return SourceLedger(root, _Found("", "", "", name))
+
+
 def check_source(root: Path, name: str, *, deep: bool) -> Account:
     """Look at one source.
 
     :param root: folder of all ledgers.
     :param deep: at every report, too.
     """
-    ledger = SourceLedger(root, _Found("", "", "", name))
+    ledger = found_source(root, name)
     account = Account(GROUP, name)
-    reports = [path.name for path, _ in storage.listed(ledger.path("reports"))]
+    reports = [path.name for path in files(ledger.path("reports"))]
     account.runs = len({report[:8] for report in reports})
     _read(ledger, account, "source.json")
     try:

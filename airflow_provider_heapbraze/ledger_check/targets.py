@@ -42,13 +42,21 @@ class _Found(Target):
         return self.name
 
 
+def found_target(root: Path, name: str) -> TargetLedger:
+    """Return the ledger of a target of which the folder is known, and perhaps nothing else.
+
+    :param root: folder of all ledgers.
+    """
+    return TargetLedger(root, _Found("", {}, name))
+
+
 def check_target(root: Path, name: str, *, deep: bool) -> Account:
     """Look at one target.
 
     :param root: folder of all ledgers.
     :param deep: at every run that there was, and at every row; else at what the next run needs.
     """
-    ledger = TargetLedger(root, _Found("", {}, name))
+    ledger = found_target(root, name)
     account = Account(GROUP, name)
     _check_description(ledger, account)
     found = numbers(ledger.path("log"))

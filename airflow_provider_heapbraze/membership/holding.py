@@ -72,6 +72,7 @@ def check_files(ledger: TargetLedger, plan: Plan) -> None:
     with workspace() as space:
         load_snapshot(space, ledger, plan.base, plan.held, "base")
         load_changes(space, ledger, plan)
+    ledger.settled(plan.plan_id)
 
 
 def write_held(space: Workspace, ledger: TargetLedger, beginning: str) -> str:

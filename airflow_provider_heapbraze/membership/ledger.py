@@ -204,7 +204,9 @@ class TargetLedger(LedgerFolder):
 
         :raises PlaceLostError: another attempt began at the same moment.
         """
-        number = max(numbers(self.path(f"{plan.folder}/attempts")), default=0) + 1
+        # Where the file of an attempt is lost, what it recorded still has its number.
+        traces = [*files(self.path(f"{plan.folder}/attempts")), *files(self.path(f"{plan.folder}/settled"))]
+        number = max((int(path.name[:8]) for path in traces), default=0) + 1
         try:
             self.write(
                 f"{plan.folder}/attempts/{number:08d}.json",

@@ -39,7 +39,7 @@ class Found:
 def load_whatever_is_known(space: Workspace, ledger: TargetLedger) -> Found:
     """Make ``held`` (nobody, surely), ``unanswered`` (whom we ever added) and ``may_be_held``.
 
-    The last is what guards compare with: the newest snapshot that can be read.
+    The last is what guards compare with: the newest snapshot that can be read, or else whom we ever added.
     """
     begun = ledger.begun_plans()
     views = [_load_added(space, ledger, number, plan_id) for number, plan_id in enumerate(begun)]
@@ -47,7 +47,7 @@ def load_whatever_is_known(space: Workspace, ledger: TargetLedger) -> Found:
     space.sql(f"CREATE VIEW held AS {NOBODY}")
     space.sql(f"CREATE TABLE unanswered AS SELECT DISTINCT * FROM ({' UNION ALL '.join([NOBODY, *added])})")
     newest = next((view for view in _snapshots(space, ledger) if view), None)
-    space.sql(f"CREATE VIEW may_be_held AS {f'SELECT {KEY} FROM {newest}' if newest else NOBODY}")
+    space.sql(f"CREATE VIEW may_be_held AS SELECT {KEY} FROM {newest or 'unanswered'}")
     found = Found(len(begun), views.count(None))
     log.warning(
         "The ledger of %s is damaged, and this run goes on all the same: everybody who is wanted is sent, "

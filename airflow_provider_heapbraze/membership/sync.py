@@ -82,12 +82,10 @@ class Sync:
         :raises HeapBrazeError: what the client raised; what was accepted is recorded.
         """
         last = self._ledger.last_or_unknown() if request.goes_on else self._ledger.last()
-        done = finished_before(last, request)
-        if done is not None:
-            report = self._ledger.read_report(done.report)
-            if not report["waterfall"]["rejected"]:
-                log.info("This run has done its work already: nothing is sent.")
-                return report
+        report = self._report_of(finished_before(last, request), goes_on=request.goes_on)
+        if report is not None and not report["waterfall"]["rejected"]:
+            log.info("This run has done its work already: nothing is sent.")
+            return report
         plan = self._whole(own_open_plan(last, request), goes_on=request.goes_on)
         if plan is None:
             plan = self._open(make_plan(self._ledger, last, request), last, guards)
@@ -115,6 +113,15 @@ class Sync:
             )
         check_files(self._ledger, draft)
         return self._finish(self._open(replace(draft, run_id=run_id), last, guards))
+
+    def _report_of(self, done: Commit | None, *, goes_on: bool) -> dict[str, Any] | None:
+        """Return a finished run's report; None where it cannot be read and the run goes on all the same."""
+        try:
+            return None if done is None else self._ledger.read_report(done.report)
+        except LedgerDamagedError:
+            if not goes_on:
+                raise
+            return None
 
     def _whole(self, plan: Plan | None, *, goes_on: bool) -> Plan | None:
         """Return a plan if its files are; None where they are not and the run goes on with a new plan."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
+from asyncio import sleep
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -67,7 +67,7 @@ class BrazeCurrentsTrigger(BaseTrigger):
         while time.time() < self.until:
             if await look(self.source, self.ledger, self.environment):
                 return True
-            await asyncio.sleep(self.poke_interval)
+            await sleep(self.poke_interval)
         return False
 
 

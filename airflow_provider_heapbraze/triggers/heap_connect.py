@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
+from asyncio import sleep
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -70,7 +70,7 @@ class HeapConnectDumpTrigger(BaseTrigger):
                 if seen.dump is not None:
                     return True
                 after = seen.after
-            await asyncio.sleep(self.poke_interval)
+            await sleep(self.poke_interval)
         return False
 
 

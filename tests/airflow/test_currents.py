@@ -263,7 +263,7 @@ class TestSensor:
                 away.undo()
                 put(exporting, samples.TYPES[0])
 
-            away.setattr("airflow_provider_heapbraze.triggers.currents.asyncio.sleep", wait)
+            away.setattr("airflow_provider_heapbraze.triggers.currents.sleep", wait)
             away.setattr("airflow_provider_heapbraze.events.checkpoint.is_anything_new", refuse)
             event = asyncio.run(anext(aiter(trigger.run())))
         sensor.execute_complete(context(), event.payload)

@@ -148,8 +148,15 @@ def wait_for(process, what):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("case", [COHORT, SEGMENT, CURRENTS], ids=lambda case: case.name)
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGALRM], ids=["on_kill", "execution_timeout"])
+@pytest.mark.parametrize(
+    ("case", "end"),
+    [
+        pytest.param(COHORT, signal.SIGTERM, id="on_kill-cohort"),
+        pytest.param(COHORT, signal.SIGALRM, id="execution_timeout-cohort"),
+        pytest.param(SEGMENT, signal.SIGTERM, id="on_kill-segment"),
+        pytest.param(CURRENTS, signal.SIGALRM, id="execution_timeout-currents"),
+    ],
+)
 def test_what_was_accepted_is_recorded_while_answers_are_held_back(case, end, heapbraze_sandbox, tmp_path):
     prepare(case, heapbraze_sandbox, tmp_path)
     ledger = tmp_path / "ledger"

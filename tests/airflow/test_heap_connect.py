@@ -105,7 +105,7 @@ def test_the_trigger_goes_on_looking_until_there_is_one(dumps, monkeypatch):
     async def meanwhile(_):
         next(looks)()
 
-    monkeypatch.setattr("airflow_provider_heapbraze.triggers.heap_connect.asyncio.sleep", meanwhile)
+    monkeypatch.setattr("airflow_provider_heapbraze.triggers.heap_connect.sleep", meanwhile)
     assert fired(trigger)["status"] == "new dump"
     assert list(looks) == []
 
@@ -165,7 +165,7 @@ def meanwhile(monkeypatch):
         async def wait(_):
             next(left)()
 
-        monkeypatch.setattr("airflow_provider_heapbraze.triggers.heap_connect.asyncio.sleep", wait)
+        monkeypatch.setattr("airflow_provider_heapbraze.triggers.heap_connect.sleep", wait)
         return left
 
     return happens

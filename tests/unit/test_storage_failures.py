@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -300,7 +301,7 @@ def test_a_path_in_an_object_store_may_be_a_pathlib_path(tmp_path):
 def test_an_s3fs_that_overwrites_is_not_trusted(monkeypatch, version, waits):
     """Before 2025.7 it took "create" for "write" where a file is small."""
     waited = []
-    monkeypatch.setattr(storage.time, "sleep", waited.append)
+    monkeypatch.setattr(storage, "time", SimpleNamespace(sleep=waited.append))
     monkeypatch.setattr(storage.metadata, "version", {"s3fs": version}.get)
     monkeypatch.setattr(MemoryFileSystem, "__module__", "s3fs.core")
     path = UPath(f"memory://{uuid4().hex}/log/00000001.json")
