@@ -88,9 +88,7 @@ class Nightly:
             writer.writerows([row, "", "", "true"] if isinstance(row, str) else row for row in rows)
         return match(FileMembers(str(file)), MAPPING, LocalAccess(), self.folder / "ledger")
 
-    def request(
-        self, rows, run_id="run-1", *, force_full=False, name="Cohort", as_of="2026-11-24", **upkeep
-    ):
+    def request(self, rows, run_id="run-1", *, force_full=False, name="Cohort", as_of="2026-11-24", **upkeep):
         result = self.match(rows)
         return Request(
             run_id=run_id,
