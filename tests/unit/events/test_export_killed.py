@@ -11,7 +11,7 @@ from tests.currents import samples
 from tests.unit.events.exporting import Place, run_in_a_process
 
 CUSTOM = "users.behaviors.CustomEvent"
-KILLS = int(os.environ.get("HEAPBRAZE_KILLS", "50"))
+KILLS = int(os.environ.get("HEAPBRAZE_KILLS", "20"))
 EVENTS = 320 * KILLS  # more than are sent before the last of them
 LIMITS = {"heap": {"limit": 500, "seconds": 0.5}, "heap_identity": {"limit": 100, "seconds": 0.5}}
 

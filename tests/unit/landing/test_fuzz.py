@@ -21,7 +21,7 @@ from tests.unit.landing.receiving import (
 )
 
 REQUESTS = 10_000
-SIGNED_REQUESTS = 2_000
+SIGNED_REQUESTS = 400
 CONNECTIONS = 300
 REFUSED = {400, 401, 403, 404, 405, 413}
 
