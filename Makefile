@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 MADE := $(VENV)/.made
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui venv lint types layers test soak bench clean
+.PHONY: help demo ui venv lint types layers test docs soak bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ layers: $(MADE)  ## imports point one way
 test: lint types layers  ## everything above, then all tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
+docs: $(MADE)  ## the documentation, built strictly, into site/
+	$(BIN)/zensical build --strict
+
 soak: $(MADE)  ## what is killed in the tests, killed 300 times; it takes an hour
 	HEAPBRAZE_KILLS=300 $(BIN)/python -m pytest -s --timeout 7200 \
 		tests/unit/membership/test_killed.py tests/unit/events/test_export_killed.py \
@@ -44,7 +47,7 @@ bench: $(MADE)  ## speed and memory, each beside what one would write otherwise
 	$(BIN)/python benchmarks/heap_connect.py
 
 clean:  ## remove .venv, builds and caches
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist site .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Made anew, not updated: what pyproject.toml no longer names must not stay behind.

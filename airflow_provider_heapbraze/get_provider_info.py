@@ -55,6 +55,7 @@ def get_provider_info() -> dict[str, Any]:
             {"integration-name": "Braze", "python-modules": [f"{_PACKAGE}.hooks.braze"]},
         ],
         "connection-types": [_BRAZE_CONNECTION, _HEAP_CONNECTION],
+        "extra-links": [f"{_PACKAGE}.links.HeapBrazeRunLink"],
         "asset-uris": [{"schemes": ["braze", "heap"], "handler": None}],
         "config": {
             "heapbraze": {

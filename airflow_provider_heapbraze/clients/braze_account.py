@@ -15,6 +15,7 @@ INSTANCE_HOSTS = {
     **{f"EU-{number:02}": f"https://rest.fra-{number:02}.braze.eu" for number in (1, 2)},
     **{f"{place}-01": f"https://rest.{place.lower()}-01.braze.com" for place in ("AU", "ID", "JP", "KR")},
 }
+REST_HOST = re.compile(r"https://rest\.([a-z]+)-([0-9]+)\.(braze\.(?:com|eu))")
 KEY = re.compile(r"[!-~]+")
 PARTNER_NAME = re.compile(r"[A-Za-z0-9._~-]+")
 
@@ -32,6 +33,20 @@ def instance_host(instance: str) -> str:
             "For another one give the host itself: the REST endpoint that Braze's dashboard shows."
         )
     return host
+
+
+def dashboard_of(host: str) -> str:
+    """Return the address of the dashboard of a REST endpoint's instance; empty where it is none of Braze's.
+
+    Braze: API overview: ``rest.iad-01.braze.com`` has ``dashboard-01.braze.com``, ``rest.us-10.braze.com``
+    has ``dashboard.us-10.braze.com``.
+    """
+    found = REST_HOST.fullmatch(host)
+    if not found:
+        return ""
+    place, number, domain = found.groups()
+    old = place in {"iad", "fra"}
+    return f"https://dashboard-{number}.{domain}" if old else f"https://dashboard.{place}-{number}.{domain}"
 
 
 @dataclass(frozen=True)

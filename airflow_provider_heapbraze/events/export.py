@@ -35,6 +35,7 @@ from airflow_provider_heapbraze.events.sending import EventSender
 from airflow_provider_heapbraze.events.sources import find_files
 from airflow_provider_heapbraze.ledger_folder import PlaceLostError, UnbalancedError
 from airflow_provider_heapbraze.pace import Pace
+from airflow_provider_heapbraze.pages.reports import export_report, keep_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -442,6 +443,7 @@ class Export:
         }
         name = self._checkpoint.write_report(report)
         self._checkpoint.commit(report=name, listed=array("q", sorted(self._listed)))
+        keep_beside(self._ledger.path(name), report, export_report)
         log.info(
             "What happened to every event:\n%s\nin %s requests and %.1f s; the report: %s",
             as_table(report),

@@ -23,6 +23,7 @@ from airflow_provider_heapbraze.membership.planning import (
     own_open_plan,
 )
 from airflow_provider_heapbraze.membership.report import as_table, waterfall
+from airflow_provider_heapbraze.pages.reports import keep_beside, membership_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -256,6 +257,7 @@ class Sync:
                 past=plan.next_past,
             )
         )
+        keep_beside(self._ledger.path(name), report, membership_report)
         log.info("What happened to every member:\n%s", as_table(steps))
         return report
 

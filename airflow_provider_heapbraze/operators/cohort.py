@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.hooks.braze import BrazeHook
+from airflow_provider_heapbraze.links import HeapBrazeRunLink, push_run_link
 from airflow_provider_heapbraze.locations import ledger_root, path_of
 from airflow_provider_heapbraze.membership.arguments import limit, share
 from airflow_provider_heapbraze.membership.damping import Damping
@@ -67,6 +68,7 @@ class _CohortOperator(HeapBrazeOperator):
         "ledger",
     )
     ui_color = "#ffe9d6"
+    operator_extra_links = (HeapBrazeRunLink(),)
 
     def __init__(
         self,
@@ -123,6 +125,7 @@ class _SendingOperator(_CohortOperator):
         hook = BrazeHook(self.braze_conn_id)
         with airflow_errors(), guarded(self.on_breach), hook.get_conn() as client:
             ledger = self._ledger(client)
+            push_run_link(context, "targets", ledger.folder.name, run_id(context))
             sync = self._sync = Sync(
                 ledger,
                 self._sender(client),
@@ -221,6 +224,7 @@ class BrazeCohortPlanOperator(_MatchedOperator):
         """Plan, and return what would be sent."""
         with airflow_errors(), BrazeHook(self.braze_conn_id).get_conn() as client:
             ledger, sender = self._ledger(client), self._sender(client)
+            push_run_link(context, "targets", ledger.folder.name, run_id(context))
             request = self._request(context, force_full=False)
             plan = make_plan(ledger, ledger.last(), request)
             breaches = breaches_of(plan, ledger, self.guards, self._access(context))

@@ -10,6 +10,7 @@ from airflow.sdk import Asset
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.clients.event_budget import EventBudget, shared_folder
 from airflow_provider_heapbraze.hooks.heap import HeapHook
+from airflow_provider_heapbraze.links import HeapBrazeRunLink, push_run_link
 from airflow_provider_heapbraze.locations import ledger_root, path_of
 from airflow_provider_heapbraze.operators._airflow import (
     HeapBrazeOperator,
@@ -90,6 +91,7 @@ class BrazeCurrentsToHeapOperator(HeapBrazeOperator):
         "ledger",
     )
     ui_color = "#ffe9d6"
+    operator_extra_links = (HeapBrazeRunLink(),)
 
     def __init__(
         self,
@@ -181,6 +183,7 @@ class BrazeCurrentsToHeapOperator(HeapBrazeOperator):
             window_days=float(self.window_days),
         )
         ledger = SourceLedger(ledger_root(self.ledger), target)
+        push_run_link(context, "sources", ledger.folder.name, run_id(context))
         return Export(request, ledger, EventMapping(rules), client, budget, show=shown_progress(context))
 
     def _rules(self, salt: str | None) -> MappingRules:

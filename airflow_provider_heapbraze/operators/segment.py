@@ -10,6 +10,7 @@ from uuid import uuid4
 from airflow_provider_heapbraze.hooks.braze import BrazeHook
 from airflow_provider_heapbraze.hooks.heap import HeapHook
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, LedgerFolder
+from airflow_provider_heapbraze.links import HeapBrazeRunLink, push_run_link
 from airflow_provider_heapbraze.locations import ledger_root
 from airflow_provider_heapbraze.membership.arguments import limit
 from airflow_provider_heapbraze.membership.entries import Plan, Target
@@ -75,6 +76,7 @@ class BrazeSegmentToHeapOperator(SegmentExportOperator):
     :param ledger: location of the ledger; default ``[heapbraze] ledger`` of Airflow's configuration.
     """
 
+    operator_extra_links = (HeapBrazeRunLink(),)
     template_fields: Sequence[str] = (
         *SegmentExportOperator.template_fields,
         "property_name",
@@ -113,6 +115,7 @@ class BrazeSegmentToHeapOperator(SegmentExportOperator):
             name = self._property(braze, state)
             sender = HeapPropertySender(heap, name)
             ledger = self._ledger(heap, name)
+            push_run_link(context, "targets", ledger.folder.name, run_id(context))
             source = PropertySource(segment_id, text(self.alias_label) or None)
             source.check(ledger)
             request = self._open_request(ledger, context) or self._new_request(

@@ -28,7 +28,8 @@ class OutletEvents:
 
 
 def context(dag_run="night-1", map_index=-1, task_id="import"):
-    ti = SimpleNamespace(dag_id="cohorts", run_id=dag_run, task_id=task_id, map_index=map_index)
+    ti = SimpleNamespace(dag_id="cohorts", run_id=dag_run, task_id=task_id, map_index=map_index, pushed={})
+    ti.xcom_push = lambda key, value: ti.pushed.update({key: value})
     dag_run_ = SimpleNamespace(run_after=datetime(2026, 11, 24, tzinfo=UTC))
     return {"ti": ti, "dag_run": dag_run_, "outlet_events": OutletEvents()}
 

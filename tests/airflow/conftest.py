@@ -26,6 +26,10 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 def pytest_configure(config: pytest.Config) -> None:
     # Airflow's own models still use what it deprecates.
     config.addinivalue_line("filterwarnings", "ignore:ProvidersManager.hooks is deprecated")
+    # Its API server loads the test clients of what it is made of.
+    config.addinivalue_line(
+        "filterwarnings", "ignore:Using .httpx. with .starlette.testclient. is deprecated"
+    )
 
 
 def pytest_unconfigure() -> None:

@@ -54,7 +54,8 @@ def operator(exporting, **arguments):
 
 
 def context(run="hour-1", **params):
-    ti = SimpleNamespace(dag_id="currents", run_id=run, task_id="export", map_index=-1)
+    ti = SimpleNamespace(dag_id="currents", run_id=run, task_id="export", map_index=-1, pushed={})
+    ti.xcom_push = lambda key, value: ti.pushed.update({key: value})
     accessor = SimpleNamespace(extra={})
     return {"ti": ti, "outlet_events": {Asset("heap://events/braze"): accessor}, "params": params}
 

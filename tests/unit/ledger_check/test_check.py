@@ -37,7 +37,7 @@ def everything_in(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def make_source(root, run_id="export-1", report=True):
+def make_source(root, run_id="export-1", report=True, report_more=None):
     """Make the record of a source whose run came to its end, or did not."""
     ledger = SourceLedger(root, ExportTarget("s3://bucket/currents", "https://heap.example"))
     known = Checkpoint(ledger, window=6)
@@ -46,7 +46,7 @@ def make_source(root, run_id="export-1", report=True):
     progress.counts["events"] = 3
     known.record(progress)
     if report:
-        known.commit(report=known.write_report({"run_id": run_id}))
+        known.commit(report=known.write_report({"run_id": run_id, **(report_more or {})}))
     return ledger
 
 

@@ -1,0 +1,168 @@
+"""One record of the ledger at a glance, and one of its runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+WHOLE, UNFINISHED, DAMAGED = "whole", "unfinished", "damaged"
+FINISHED, OPEN, TAKEN_OVER, DRAFTED = "finished", "open", "taken over", "not carried out"
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What the newest look at the other side found.
+
+    :param number: entry of the log that was looked at.
+    :param at: when, ISO 8601, UTC.
+    :param checked: how many people were compared or looked up.
+    :param wrong: how many of them were missing or surplus.
+    :param unknown: how many the other side does not know.
+    :param claim: what that proves, as a sentence; empty where everybody was compared.
+    """
+
+    number: int
+    at: str
+    checked: int
+    wrong: int
+    unknown: int
+    claim: str
+
+    @classmethod
+    def of(cls, number: int, record: Mapping[str, Any]) -> Verified:
+        """Read a verification as the ledger has it."""
+        compared = record.get("check") == "segment"
+        checked = (
+            record.get("held", 0) - record.get("not_checkable", 0) if compared else record.get("sample", 0)
+        )
+        return cls(
+            number=number,
+            at=record.get("verified_at", ""),
+            checked=checked,
+            wrong=record.get("missing", 0) + record.get("surplus", 0),
+            unknown=record.get("unknown", 0),
+            claim=record.get("claim", ""),
+        )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One target or source, as a list shows it.
+
+    :param group: ``targets`` or ``sources``.
+    :param folder: its name in the ledger.
+    :param kind: ``cohort``, ``attribute``, ``property`` or ``source``; empty where it is not known.
+    :param name: what people call it.
+    :param key: its id, or its location.
+    :param host: where it is; a Heap environment is a hash.
+    :param number: the newest entry of its log, 0 without one.
+    :param state: ``whole``, ``unfinished`` or ``damaged``, by the newest entry and what it names.
+    :param run_id: of the newest entry that can be read; empty where there is none.
+    :param at: when that was, ISO 8601, UTC.
+    :param size: identifiers that are held.
+    :param adds: in the last run that ended; so are ``removes`` and ``match_rate``.
+    :param trend: sizes after the last runs, or events sent by them, oldest first.
+    :param events: what became of the events of the last run of a source.
+    """
+
+    group: str
+    folder: str
+    number: int
+    state: str
+    kind: str = ""
+    name: str = ""
+    key: str = ""
+    host: str = ""
+    run_id: str = ""
+    at: str = ""
+    size: int | None = None
+    adds: int | None = None
+    removes: int | None = None
+    match_rate: float | None = None
+    trend: list[float] = field(default_factory=list)
+    verified: Verified | None = None
+    events: dict[str, int] | None = None
+
+    @property
+    def dag_id(self) -> str:
+        """Return the DAG of the newest run."""
+        return dag_of(self.run_id)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a target or a source.
+
+    :param number: its newest entry in the log.
+    :param state: ``finished``, ``open``, ``taken over`` or ``not carried out``.
+    :param at: when it ended, or began where it has not; ISO 8601, UTC.
+    :param report: what it did, where it ended.
+    :param plan: its plan; of a target alone.
+    """
+
+    number: int
+    run_id: str
+    state: str
+    at: str
+    report: dict[str, Any] | None = None
+    plan: dict[str, Any] | None = None
+    verified: Verified | None = None
+
+    @property
+    def dag_id(self) -> str:
+        """Return the DAG of the run."""
+        return dag_of(self.run_id)
+
+    @property
+    def steps(self) -> dict[str, Any]:
+        """Return the waterfall; of a plan that was not carried out, as far as it goes."""
+        if self.report:
+            return dict(self.report.get("waterfall", {}))
+        return dict(self.plan["counts"]) if self.plan else {}
+
+    @property
+    def size(self) -> int | None:
+        """Return how many identifiers were held at its end."""
+        return self.report.get("size") if self.report else None
+
+    @property
+    def adds(self) -> int | None:
+        """Return how many people entered, without those who were only sent again."""
+        return self._changed("adds")
+
+    @property
+    def removes(self) -> int | None:
+        """Return how many people left, without those who were only sent again."""
+        return self._changed("removes")
+
+    @property
+    def match_rate(self) -> float | None:
+        """Return the share of members with an identifier, 0 to 1."""
+        members = self.steps.get("members")
+        return (members - sum(self.steps["unmatched"].values())) / members if members else None
+
+    @property
+    def requests_per_second(self) -> float | None:
+        """Return how fast requests went out, on average."""
+        if not self.report or not self.report.get("seconds"):
+            return None
+        return float(self.report["requests"]["requests"] / self.report["seconds"])
+
+    def _changed(self, name: str) -> int | None:
+        changes = (self.plan or {}).get("change") or self.steps
+        return changes.get(name)
+
+
+def dag_of(run_id: str) -> str:
+    """Return the DAG of a run, ``<DAG>/<run>/<task>``; empty where it is none of Airflow's."""
+    dag_id, separator, _ = run_id.partition("/")
+    return dag_id if separator else ""
+
+
+def as_iso(seconds: float) -> str:
+    """Return a time, UTC epoch seconds, as ISO 8601; empty for 0."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds") if seconds else ""

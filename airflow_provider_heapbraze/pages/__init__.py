@@ -1,0 +1,1 @@
+"""HTML of what the ledger knows: pictures, pages and self-contained reports."""

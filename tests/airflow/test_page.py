@@ -1,0 +1,236 @@
+"""The page and its API: who sees what, as Airflow's own auth manager says it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import pytest
+from airflow.api_fastapi import app as airflow_app
+from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
+from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+from airflow.models.dag import DagModel
+from airflow.models.dagbundle import DagBundleModel
+from airflow.utils.session import create_session
+from fastapi import FastAPI
+
+from airflow_provider_heapbraze import plugin
+from airflow_provider_heapbraze.overview import index
+from tests.unit.overview import ledgers
+
+HOSTILE = "<script>alert(1)</script>"
+BOTH, NONE = "sees-both", "sees-none"
+VIEWS = ("", "targets/{folder}", "targets/{folder}/run?id={run}", "api/records", "api/targets/{folder}")
+
+
+class ByDag(SimpleAuthManager):
+    """Users are called after the DAG that they may see."""
+
+    def is_authorized_dag(self, *, method, user, access_entity=None, details=None):
+        return method == "GET" and details is not None and user.username in {details.id, BOTH}
+
+
+@pytest.fixture(scope="module")
+def dags(migrated_database):
+    """Make the metadata database of this process, with two DAGs."""
+    database = Path(os.environ["AIRFLOW_HOME"]) / "airflow.db"
+    database.write_bytes(migrated_database.read_bytes())
+    with create_session() as session:
+        session.add(DagBundleModel(name="dags"))
+        session.flush()
+        for dag_id in ("import", "other"):
+            session.add(DagModel(dag_id=dag_id, bundle_name="dags", fileloc=f"/{dag_id}.py"))
+    yield
+    database.unlink()
+
+
+@pytest.fixture
+def ledger(tmp_path, monkeypatch):
+    """Give a ledger with a cohort of each DAG."""
+    root = tmp_path / "ledger"
+    monkeypatch.setenv("AIRFLOW__HEAPBRAZE__LEDGER", root.as_uri())
+    monkeypatch.setattr(index, "FRESH_SECONDS", 0.0)
+    ledgers.cohort(root, "of-import", name=HOSTILE, dag="import", nights=3)
+    ledgers.cohort(root, "of-other", name="Other", dag="other", nights=3)
+    return root
+
+
+@pytest.fixture
+def auth_manager(dags, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__CORE__AUTH_MANAGER", f"{__name__}.{ByDag.__name__}")
+    monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "a-secret-that-signs-tokens-of-tests" * 2)
+    manager = ByDag()
+    monkeypatch.setattr(airflow_app._AuthManagerState, "instance", manager)
+    return manager
+
+
+@pytest.fixture
+def get(auth_manager, ledger):
+    """Ask a server that mounts what the plugin offers under a proxy's path, as Airflow's does."""
+    app = FastAPI(root_path="/proxied")
+    for offered in importlib.reload(plugin).HeapBrazePlugin.fastapi_apps:
+        app.mount(offered["url_prefix"], offered["app"])
+
+    async def ask(path, headers, cookies):
+        # A fault of the app is what the client sees, too: a server error.
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        base = "http://airflow/proxied/heapbraze/page/"
+        async with httpx.AsyncClient(transport=transport, base_url=base, cookies=cookies) as client:
+            return await client.get(path, headers=headers)
+
+    def get(path, user=None, token=None, by_cookie=False):
+        if user:
+            token = auth_manager.generate_jwt(SimpleAuthManagerUser(username=user, role="VIEWER"))
+        headers = {"Authorization": f"Bearer {token}"} if token and not by_cookie else {}
+        return asyncio.run(ask(path, headers, {"_token": token} if by_cookie else {}))
+
+    return get
+
+
+def folder_of(ledger, cohort_id):
+    return next((ledger / "targets").glob(f"cohort-{cohort_id}-*")).name
+
+
+def views(ledger, cohort_id="of-import", dag="import"):
+    run = quote(f"{dag}/scheduled__2026-11-24/import", safe="")
+    return [view.format(folder=folder_of(ledger, cohort_id), run=run) for view in VIEWS]
+
+
+def test_an_anonymous_request_is_refused(get, ledger):
+    for view in views(ledger):
+        answer = get(view)
+        assert answer.status_code == 401
+        assert "of-import" not in answer.text.replace(view, "").replace(quote(view, safe=""), "")
+    assert get("api/records").json() == {"detail": "Not authenticated"}
+
+
+def test_who_is_not_logged_in_is_led_to_the_login(get, ledger):
+    answer = get(f"targets/{folder_of(ledger, 'of-import')}")
+    assert 'href="../../../api/v2/auth/login?next=%2Fproxied%2Fheapbraze%2Fpage%2Ftargets%2F' in answer.text
+
+
+def test_a_token_that_is_none_is_refused(get, ledger):
+    for view in views(ledger):
+        assert get(view, token="none-of-airflows").status_code in {401, 403}
+
+
+def test_who_sees_no_dag_sees_nothing(get, ledger):
+    assert get("api/records", NONE).json() == []
+    page = get("", NONE)
+    assert (page.status_code, "of-import" in page.text, "Other" in page.text) == (200, False, False)
+    for view in views(ledger):
+        if "targets" in view:
+            assert get(view, NONE).status_code == 404
+
+
+def test_who_sees_both_dags_sees_all(get, ledger):
+    assert {record["key"] for record in get("api/records", BOTH).json()} == {"of-import", "of-other"}
+    for view in views(ledger):
+        assert get(view, BOTH).status_code == 200
+
+
+def test_who_sees_one_dag_sees_its_cohort(get, ledger):
+    (record,) = get("api/records", "import").json()
+    assert (record["key"], record["state"]) == ("of-import", "whole")
+    for view in views(ledger):
+        assert get(view, "import").status_code == 200
+    for view in views(ledger, "of-other", "other"):
+        answer = get(view, "import")
+        assert answer.status_code == 404 or "of-other" not in answer.text
+
+
+def test_runs_of_another_dag_are_not_shown(get, ledger):
+    """A cohort that two DAGs write shows to each what is its own."""
+    folder = folder_of(ledger, "of-import")
+    for path in (ledger / "targets" / folder / "log").glob("0000000[12].json"):
+        path.write_text(path.read_text().replace('"import/', '"other/'))
+    runs = get(f"api/targets/{folder}", "import").json()["runs"]
+    assert [run["run_id"].partition("/")[0] for run in runs] == ["import", "import"]
+    run = quote("other/scheduled__2026-11-22/import", safe="")
+    assert get(f"targets/{folder}/run?id={run}", "import").status_code == 404
+    assert get(f"targets/{folder}/run?id={run}", BOTH).status_code == 200
+
+
+def test_the_cookie_of_airflows_ui_is_enough(get):
+    assert len(get("api/records", "import", by_cookie=True).json()) == 1
+
+
+@pytest.mark.parametrize(
+    "path", ["targets/nothing", "targets/..%2f..", "nothing/nothing", "api/targets/nothing"]
+)
+def test_what_is_not_there(get, path):
+    assert get(path, BOTH).status_code == 404
+
+
+def test_a_run_that_wrote_nothing(get, ledger):
+    run = quote("import/scheduled__2027-01-01/import", safe="")
+    answer = get(f"targets/{folder_of(ledger, 'of-import')}/run?id={run}", "import")
+    assert (answer.status_code, "Nothing was sent." in answer.text) == (200, True)
+
+
+def test_a_hostile_name_is_text(get, ledger):
+    for view in views(ledger)[:3]:
+        answer = get(view, BOTH)
+        assert HOSTILE not in answer.text
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in answer.text
+
+
+def test_links_hold_behind_a_proxy(get, ledger):
+    for view in views(ledger)[:3]:
+        html = get(view, BOTH).text
+        targets = [part.partition('"')[0] for part in html.split(' href="')[1:] + html.split(' src="')[1:]]
+        assert targets
+        outside = {target for target in targets if "://" in target}
+        assert outside <= {"https://dashboard-01.braze.com", "https://heapanalytics.com/app"}
+        assert not [target for target in targets if target.startswith("/")]
+
+
+def test_headers_let_nothing_foreign_in(get, ledger):
+    for view in [*views(ledger), "static/page.css", "static/page.js"]:
+        headers = get(view, BOTH).headers
+        assert headers["content-security-policy"].startswith(
+            "default-src 'none'; style-src 'self'; script-src 'self'"
+        )
+        assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_page_holds_no_script_or_style_of_its_own(get, ledger):
+    for view in views(ledger)[:3]:
+        html = get(view, BOTH).text
+        assert " style=" not in html
+        assert "<style" not in html
+        assert " onclick" not in html
+        assert html.count("<script") == html.count("<script src=") == 1
+
+
+def test_a_ledger_that_cannot_be_read_is_said(get, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__HEAPBRAZE__LEDGER", "nonsense://bucket/ledger")
+    for view in ("", "api/records"):
+        answer = get(view, BOTH)
+        assert (answer.status_code, "Airflow knows no storage for nonsense://" in answer.text) == (503, True)
+    monkeypatch.setenv("AIRFLOW__HEAPBRAZE__LEDGER", "file:///proc/self/mem")
+    assert get("", BOTH).status_code in {200, 503}
+
+
+def test_an_empty_ledger_says_what_to_do(get, tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__HEAPBRAZE__LEDGER", (tmp_path / "empty").as_uri())
+    assert "There is nothing here that you may see" in get("", BOTH).text
+
+
+def test_nobody_is_named(get, ledger):
+    """Numbers of people are shown, and no person: their values are in the Parquet files alone."""
+    record = get(f"api/targets/{folder_of(ledger, 'of-import')}", BOTH).json()
+    assert set(record) >= {"size", "runs", "next", "findings"}
+    assert "external_id" not in json.dumps(record)
+
+
+def test_the_view_of_airflows_navigation_is_served(get):
+    (view,) = plugin.HeapBrazePlugin.external_views
+    assert view["name"] == "Heap ↔ Braze"
+    assert not view["href"].startswith("/")
+    assert get("http://airflow/proxied/" + view["href"], BOTH).status_code == 200
