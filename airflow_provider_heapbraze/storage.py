@@ -93,6 +93,18 @@ def write_whole(path: Any, source: Path) -> None:
         _name(temporary, target)
 
 
+def write(path: Any, data: bytes) -> None:
+    """Write a small file, in the place of what has its name; a reader sees the old or the new, never half."""
+    target = local(path)
+    if target is None:
+        path.fs.pipe_file(path.path, data)
+        refresh(path.parent)
+        return
+    with _beside(target) as temporary:
+        temporary.write_bytes(data)
+        _name(temporary, target)
+
+
 @contextmanager
 def local_copy(path: Any) -> Iterator[Path]:
     """Give a file on the local disk: the file itself, or a copy for as long as the context lasts."""
@@ -218,13 +230,7 @@ def _write_where_absent(path: Any, data: bytes) -> None:
     refresh(path.parent)
     if path.exists():
         raise FileExistsError
-    target = local(path)
-    if target is None:
-        path.fs.pipe_file(path.path, data)
-    else:
-        with _beside(target) as temporary:
-            temporary.write_bytes(data)
-            _name(temporary, target)
+    write(path, data)
     time.sleep(SETTLE_SECONDS)
     refresh(path.parent)
     if path.read_bytes() != data:

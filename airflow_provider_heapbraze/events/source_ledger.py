@@ -32,6 +32,7 @@ from pyroaring import BitMap
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.events.keys import DamagedKeysError, read_keys, write_keys
 from airflow_provider_heapbraze.events.progress import FileState, Progress
+from airflow_provider_heapbraze.glances import announce
 from airflow_provider_heapbraze.ledger_folder import LedgerFolder, PlaceLostError, files, log_name
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class SourceLedger(LedgerFolder):
         :raises PlaceLostError: another run has it.
         """
         self.describe("source.json", {"source": self._target.source, "hours": self._target.hours})
+        announce(self.folder, number)
         self._append(number, {"kind": "claim", "run_id": run_id})
 
     def commit(self, commit: Commit) -> None:

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from airflow_provider_heapbraze.clients.errors import InterruptedCallError
 from airflow_provider_heapbraze.clients.transport import TIMEOUT
+from airflow_provider_heapbraze.glances import announce
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
 from airflow_provider_heapbraze.membership.delivery import CHECK_SECONDS, Delivery
 from airflow_provider_heapbraze.membership.entries import Commit, Plan, Unknown
@@ -156,6 +157,7 @@ class Sync:
                 f"A guard stopped the plan for {self._ledger.target.folder}: {said}. Nothing was sent. The "
                 f"plan is kept as {plan.plan_id}."
             )
+        announce(self._ledger.folder, plan.number)
         if isinstance(last, Unknown) or plan.recovery:
             self._ledger.mend_log(plan.number, plan.run_id)
         plan = replace(plan, opened_at=time.time())

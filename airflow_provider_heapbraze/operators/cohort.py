@@ -44,6 +44,7 @@ from airflow_provider_heapbraze.operators._airflow import (
 )
 from airflow_provider_heapbraze.operators._apart import apart
 from airflow_provider_heapbraze.operators._results import asset_of, import_result, update_assets
+from airflow_provider_heapbraze.overview.keeping import kept_in_view
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -133,7 +134,8 @@ class _SendingOperator(_CohortOperator):
                 self._access(context),
                 show=shown_progress(context),
             )
-            report = apart(lambda: self._send(sync, ledger, context), sync.stop)
+            with kept_in_view(ledger):
+                report = apart(lambda: self._send(sync, ledger, context), sync.stop)
         result = import_result(report)
         extra = {key: result[key] for key in ("size", "adds", "removes")}
         update_assets(context, self.outlets, asset_of("braze", self.delivery, self._target_id()), extra)
@@ -226,7 +228,8 @@ class BrazeCohortPlanOperator(_MatchedOperator):
             ledger, sender = self._ledger(client), self._sender(client)
             push_run_link(context, "targets", ledger.folder.name, run_id(context))
             request = self._request(context, force_full=False)
-            plan = make_plan(ledger, ledger.last(), request)
+            with kept_in_view(ledger):
+                plan = make_plan(ledger, ledger.last(), request)
             breaches = breaches_of(plan, ledger, self.guards, self._access(context))
             naming = plan.name is not None and not plan.name_known
             requests = -(-plan.rows // sender.rows_per_request) + naming

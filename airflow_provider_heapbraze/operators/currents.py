@@ -21,6 +21,7 @@ from airflow_provider_heapbraze.operators._airflow import (
     shown_progress,
 )
 from airflow_provider_heapbraze.operators._apart import apart
+from airflow_provider_heapbraze.overview.keeping import kept_in_view
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from airflow_provider_heapbraze.clients.heap import HeapClient
     from airflow_provider_heapbraze.events.export import Export
     from airflow_provider_heapbraze.events.mapping import MappingRules
+    from airflow_provider_heapbraze.events.source_ledger import SourceLedger
     from airflow_provider_heapbraze.events.sources import HourRange
 
 FIRST_HOUR, LAST_HOUR = "0001-01-01-00", "9999-12-31-23"
@@ -141,8 +143,10 @@ class BrazeCurrentsToHeapOperator(HeapBrazeOperator):
         with airflow_errors(), hook.get_conn() as client:
             budget = EventBudget(client.environment, hook.get_event_limits(), folder=shared_folder())
             try:
-                export = self._export = self._open(context, client, budget, hook.get_pii_salt())
-                report = apart(export.run, export.stop)
+                ledger, export = self._open(context, client, budget, hook.get_pii_salt())
+                self._export = export
+                with kept_in_view(ledger):
+                    report = apart(export.run, export.stop)
             finally:
                 budget.close()
         result = {
@@ -161,7 +165,9 @@ class BrazeCurrentsToHeapOperator(HeapBrazeOperator):
         if self._export is not None:
             self._export.stop()
 
-    def _open(self, context: Context, client: HeapClient, budget: EventBudget, salt: str | None) -> Export:
+    def _open(
+        self, context: Context, client: HeapClient, budget: EventBudget, salt: str | None
+    ) -> tuple[SourceLedger, Export]:
         # Parsing a DAG file must not load what reads and keeps events.
         from airflow_provider_heapbraze.events.estimate import estimate
         from airflow_provider_heapbraze.events.export import Export, ExportRequest
@@ -184,7 +190,8 @@ class BrazeCurrentsToHeapOperator(HeapBrazeOperator):
         )
         ledger = SourceLedger(ledger_root(self.ledger), target)
         push_run_link(context, "sources", ledger.folder.name, run_id(context))
-        return Export(request, ledger, EventMapping(rules), client, budget, show=shown_progress(context))
+        show = shown_progress(context)
+        return ledger, Export(request, ledger, EventMapping(rules), client, budget, show=show)
 
     def _rules(self, salt: str | None) -> MappingRules:
         from airflow_provider_heapbraze.events.mapping import MappingRules, Selection

@@ -35,6 +35,7 @@ from airflow_provider_heapbraze.operators._airflow import (
 from airflow_provider_heapbraze.operators._apart import apart
 from airflow_provider_heapbraze.operators._exports import SegmentExportOperator, chosen_segment
 from airflow_provider_heapbraze.operators._results import asset_of, import_result, update_assets
+from airflow_provider_heapbraze.overview.keeping import kept_in_view
 from airflow_provider_heapbraze.segments.exported import EXPORT_FIELDS, ExportedMembers, export_archives
 from airflow_provider_heapbraze.segments.exports import segment_folder
 from airflow_provider_heapbraze.segments.names import PropertySource, usual_property
@@ -126,7 +127,8 @@ class BrazeSegmentToHeapOperator(SegmentExportOperator):
             source.claim(ledger)
             access = AirflowAccess(ledger_root(self.ledger), context)
             sync = self._sync = Sync(ledger, sender, heap.statistics, access, show=shown_progress(context))
-            report = apart(lambda: sync.run(request, self.guards), sync.stop)
+            with kept_in_view(ledger):
+                report = apart(lambda: sync.run(request, self.guards), sync.stop)
         result = import_result(report)
         extra = {key: result[key] for key in ("size", "adds", "removes")}
         update_assets(context, self.outlets, asset_of("heap", "property", name), extra)

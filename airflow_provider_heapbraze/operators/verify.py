@@ -13,6 +13,7 @@ from airflow_provider_heapbraze.operators._airflow import required, run_id, seco
 from airflow_provider_heapbraze.operators._exports import SegmentExportOperator
 from airflow_provider_heapbraze.operators._results import asset_of, update_assets
 from airflow_provider_heapbraze.operators.cohort import CohortDelivery, cohort_target
+from airflow_provider_heapbraze.overview.keeping import kept_in_view
 from airflow_provider_heapbraze.segments.comparison import COMPARED_FIELDS, compare
 from airflow_provider_heapbraze.segments.existence import (
     check_attribute_values,
@@ -121,7 +122,8 @@ class BrazeCohortVerifyOperator(SegmentExportOperator):
         if wrong and time.time() < lag_until:
             self.log.info("Not yet: %s. Reads lag behind writes; it is looked again.", *wrong)
             return None
-        result = write_verification(ledger, commit, found)
+        with kept_in_view(ledger):
+            result = write_verification(ledger, commit, found)
         complaints = tolerance.complaints(found)
         if complaints:
             raise failed(ledger, found, complaints)

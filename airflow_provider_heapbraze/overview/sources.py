@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from airflow_provider_heapbraze.overview.summary import (
     OPEN,
     UNFINISHED,
     WHOLE,
+    Past,
     Run,
     Summary,
 )
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
     from airflow_provider_heapbraze.events.source_ledger import SourceLedger
 
 RUNS_IN_TREND = 10
+# What a page reads of a report.
+OF_A_REPORT = {
+    *("run_id", "finished_at", "seconds", "requests", "events", "files", "filtered_by", "rejected_by"),
+    *OUTCOMES,
+}
 
 
 def summarise(root: Path, name: str) -> Summary:
@@ -35,7 +42,7 @@ def summarise(root: Path, name: str) -> Summary:
     :param root: folder of all ledgers.
     """
     ledger = found_source(root, name)
-    reports = [report for path in _newest_reports(ledger, RUNS_IN_TREND) if (report := _read(ledger, path))]
+    reports = [report for path in _newest_reports(ledger, RUNS_IN_TREND) if (report := _report(ledger, path))]
     newest = reports[-1] if reports else {}
     about = _read(ledger, "source.json") or {}
     source = str(about.get("source", ""))
@@ -51,7 +58,7 @@ def summarise(root: Path, name: str) -> Summary:
         key=source,
         run_id=run_id or str(newest.get("run_id", "")),
         at=_at(ledger, newest, run_id, found),
-        trend=[float(report["sent"]) for report in reports],
+        past=[Past(report["run_id"], report["sent"]) for report in reports],
         events=_events(newest) if newest else None,
     )
 
@@ -65,7 +72,7 @@ def runs(root: Path, name: str, limit: int, pool: Executor) -> list[Run]:
     """
     ledger = found_source(root, name)
     names = _newest_reports(ledger, limit)[::-1]
-    reports = zip(names, pool.map(lambda path: _read(ledger, path), names), strict=True)
+    reports = zip(names, pool.map(lambda path: _report(ledger, path), names), strict=True)
     ended = [
         Run(int(path[8:16]), report["run_id"], FINISHED, report["finished_at"], report)
         for path, report in reports
@@ -76,6 +83,15 @@ def runs(root: Path, name: str, limit: int, pool: Executor) -> list[Run]:
         found = numbers(ledger.path("log"))
         ended.insert(0, Run(found[-1], run_id, OPEN, _at(ledger, {}, run_id, found)))
     return ended
+
+
+def run_of(root: Path, name: str, run_id: str, pool: Executor) -> Run | None:
+    """Return the newest that a run did; None where it did nothing, or never came so far.
+
+    :param root: folder of all ledgers.
+    :param pool: reads several at once.
+    """
+    return next((run for run in runs(root, name, sys.maxsize, pool) if run.run_id == run_id), None)
 
 
 def _newest_run(ledger: SourceLedger) -> tuple[str, str]:
@@ -107,6 +123,12 @@ def _at(ledger: SourceLedger, newest: dict[str, Any], run_id: str, found: list[i
     if not found:
         return ""
     return storage.changed_at(ledger.path(log_name(found[-1]))).isoformat(timespec="seconds")
+
+
+def _report(ledger: SourceLedger, name: str) -> dict[str, Any] | None:
+    """Read a report; None where a page could not show it."""
+    report = _read(ledger, name)
+    return report if report and report.keys() >= OF_A_REPORT else None
 
 
 def _read(ledger: SourceLedger, name: str) -> dict[str, Any] | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 WHOLE, UNFINISHED, DAMAGED = "whole", "unfinished", "damaged"
 FINISHED, OPEN, TAKEN_OVER, DRAFTED = "finished", "open", "taken over", "not carried out"
@@ -18,6 +18,7 @@ class Verified:
     """What the newest look at the other side found.
 
     :param number: entry of the log that was looked at.
+    :param run_id: of the run whose entry that is.
     :param at: when, ISO 8601, UTC.
     :param checked: how many people were compared or looked up.
     :param wrong: how many of them were missing or surplus.
@@ -26,6 +27,7 @@ class Verified:
     """
 
     number: int
+    run_id: str
     at: str
     checked: int
     wrong: int
@@ -41,12 +43,35 @@ class Verified:
         )
         return cls(
             number=number,
+            run_id=record.get("verified_run_id", ""),
             at=record.get("verified_at", ""),
             checked=checked,
             wrong=record.get("missing", 0) + record.get("surplus", 0),
             unknown=record.get("unknown", 0),
             claim=record.get("claim", ""),
         )
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A plan that is newer than the log: a guard stopped it, or it waits for its import.
+
+    :param at: when it was made, ISO 8601, UTC.
+    """
+
+    run_id: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a run left.
+
+    :param value: identifiers held at its end, or events that it sent.
+    """
+
+    run_id: str
+    value: int
 
 
 @dataclass(frozen=True)
@@ -65,7 +90,8 @@ class Summary:
     :param at: when that was, ISO 8601, UTC.
     :param size: identifiers that are held.
     :param adds: in the last run that ended; so are ``removes`` and ``match_rate``.
-    :param trend: sizes after the last runs, or events sent by them, oldest first.
+    :param past: the last runs that ended, oldest first.
+    :param waiting: None where no plan waits.
     :param events: what became of the events of the last run of a source.
     """
 
@@ -83,14 +109,49 @@ class Summary:
     adds: int | None = None
     removes: int | None = None
     match_rate: float | None = None
-    trend: list[float] = field(default_factory=list)
+    past: list[Past] = field(default_factory=list)
     verified: Verified | None = None
+    waiting: Waiting | None = None
     events: dict[str, int] | None = None
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Summary:
+        """Read a summary as it was written down.
+
+        :raises LookupError, TypeError: by another version.
+        """
+        parts = {
+            "past": [Past(**past) for past in record["past"]],
+            "verified": Verified(**record["verified"]) if record["verified"] else None,
+            "waiting": Waiting(**record["waiting"]) if record["waiting"] else None,
+        }
+        return cls(**{**record, **parts})
 
     @property
     def dag_id(self) -> str:
         """Return the DAG of the newest run."""
         return dag_of(self.run_id)
+
+    @property
+    def trend(self) -> list[int]:
+        """Return what the last runs left, oldest first."""
+        return [past.value for past in self.past]
+
+    def seen_by(self, dags: Collection[str]) -> Summary:
+        """Return what those see of it who may see these DAGs: runs of another DAG are that DAG's."""
+        parts: list[Past | Verified | Waiting | None] = [*self.past, self.verified, self.waiting]
+        if all(dag_of(part.run_id) in dags for part in parts if part):
+            return self  # as of a thousand records almost all are
+        return replace(
+            self,
+            past=[past for past in self.past if dag_of(past.run_id) in dags],
+            verified=self.verified if self.verified and dag_of(self.verified.run_id) in dags else None,
+            waiting=self.waiting if self.waiting and dag_of(self.waiting.run_id) in dags else None,
+        )
+
+    def shown(self) -> dict[str, Any]:
+        """Return it for a program."""
+        return {**asdict(self), "dag_id": self.dag_id}
 
 
 @dataclass(frozen=True)
@@ -151,6 +212,23 @@ class Run:
         if not self.report or not self.report.get("seconds"):
             return None
         return float(self.report["requests"]["requests"] / self.report["seconds"])
+
+    def shown(self) -> dict[str, Any]:
+        """Return what a page shows of it, for a program; nothing else of its report or its plan."""
+        numbers = ("adds", "removes", "size", "match_rate", "requests_per_second")
+        report = self.report or {}
+        return {
+            "number": self.number,
+            "run_id": self.run_id,
+            "state": self.state,
+            "at": self.at,
+            **{name: getattr(self, name) for name in numbers},
+            "waterfall": self.steps,
+            "requests": report.get("requests"),
+            "seconds": report.get("seconds"),
+            "report_uri": report.get("report_uri"),
+            "verified": asdict(self.verified) if self.verified else None,
+        }
 
     def _changed(self, name: str) -> int | None:
         changes = (self.plan or {}).get("change") or self.steps

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.ledger_check.targets import GROUP, found_target
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, log_name, numbers
+from airflow_provider_heapbraze.membership.entries import RUNS_REMEMBERED
 from airflow_provider_heapbraze.overview.summary import (
     DAMAGED,
     DRAFTED,
@@ -17,13 +18,16 @@ from airflow_provider_heapbraze.overview.summary import (
     TAKEN_OVER,
     UNFINISHED,
     WHOLE,
+    Past,
     Run,
     Summary,
     Verified,
+    Waiting,
     as_iso,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
     from concurrent.futures import Executor
     from pathlib import Path
 
@@ -31,6 +35,9 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 RECORD = re.compile(r"^[0-9]{8}-.*\.json$", re.MULTILINE)
+# What a page reads of a report.
+OF_A_REPORT = {"waterfall", "size", "requests", "seconds", "finished_at", "run_id"}
+AT_A_TIME = 64
 
 
 def summarise(root: Path, name: str) -> Summary:
@@ -40,22 +47,24 @@ def summarise(root: Path, name: str) -> Summary:
     """
     ledger = found_target(root, name)
     found = numbers(ledger.path("log"))
-    number = found[-1] if found else 0
-    entry, damaged = _newest_entry(ledger, found)
-    if entry is None:
-        entry = _newest_draft(ledger) or {}
+    last = found[-1] if found else 0
+    number, entry = _newest_entry(ledger, found)
+    waiting = _newest_draft(ledger, last + 1)
+    if not found and waiting:
+        number, entry = 0, waiting[1]
     ended = entry.get("kind") == "commit"
     report = _read(ledger, entry["report"]) if ended else None
-    plan = _read(ledger, log_name(entry["number"] - 1)) if ended else entry or None
+    plan = _read(ledger, log_name(number - 1)) if ended else entry or None
     about = (report or {}).get("target") or _read(ledger, "target.json") or {}
     run = Run(number, entry.get("run_id", ""), "", "", report, plan)
     place = {key: value for key, value in about.items() if key != "kind"}
     key = next(reversed(place.values()), "")
+    whole = number == last and _has_no_gap(found) and _is_there(ledger, entry, report)
     return Summary(
         group=GROUP,
         folder=name,
-        number=number,
-        state=DAMAGED if damaged or not _is_there(ledger, entry, report) else _state(entry),
+        number=last,
+        state=_state(entry) if whole else DAMAGED,
         kind=about.get("kind", ""),
         name=entry.get("name") or key or name,
         key=key,
@@ -66,8 +75,9 @@ def summarise(root: Path, name: str) -> Summary:
         adds=run.adds if report else None,
         removes=run.removes if report else None,
         match_rate=run.match_rate,
-        trend=[size for size, _ in entry.get("past", [])],
+        past=_past(ledger, found),
         verified=newest_verification(ledger),
+        waiting=Waiting(waiting[1].get("run_id", ""), waiting[0]) if waiting else None,
     )
 
 
@@ -86,63 +96,112 @@ def runs(root: Path, name: str, limit: int, pool: Executor) -> list[Run]:
     :param pool: reads several at once.
     """
     ledger = found_target(root, name)
-    newest = numbers(ledger.path("log"))[::-1][:limit]
-    entries = dict(zip(newest, pool.map(lambda number: _read(ledger, log_name(number)), newest), strict=True))
-    commits = {n: entry for n, entry in entries.items() if entry and entry.get("kind") == "commit"}
-    reports = dict(
-        zip(commits, pool.map(lambda entry: _read(ledger, entry["report"]), commits.values()), strict=True)
-    )
-    verified = _verifications(ledger, commits, pool)
-    found = []
-    for number, entry in entries.items():
-        if number in commits:
-            report = reports[number]
-            at = (report or {}).get("finished_at", "")
-            plan = entries.get(number - 1)
-            found.append(
-                Run(number, commits[number]["run_id"], FINISHED, at, report, plan, verified.get(number))
-            )
-        elif entry and entry.get("kind") == "plan" and number + 1 not in commits:
-            state = TAKEN_OVER if number != newest[0] else OPEN
-            found.append(Run(number, entry["run_id"], state, as_iso(entry.get("opened_at", 0)), plan=entry))
-    return found
+    found = numbers(ledger.path("log"))[::-1]
+    entries = _entries(ledger, found[:limit], pool)
+    waiting = _newest_draft(ledger, (found[0] if found else 0) + 1)
+    drafted = [_drafted(*waiting)] if waiting else []
+    return [*drafted, *_runs(ledger, entries, found[0] if found else 0, pool)]
 
 
-def drafted(root: Path, name: str, run_id: str) -> Run | None:
-    """Return the newest plan of a run that has no place in the log: a guard stopped it, or it waits."""
+def run_of(root: Path, name: str, run_id: str, pool: Executor) -> Run | None:
+    """Return the newest that a run did to a target; None where it did nothing, or never came so far.
+
+    :param root: folder of all ledgers.
+    :param pool: reads several at once.
+    """
     ledger = found_target(root, name)
-    number = max(numbers(ledger.path("log")), default=0) + 1
-    for plan_id in sorted(storage.names(ledger.path("plans")), reverse=True):
-        if not plan_id.startswith(f"{number:08d}-"):
-            continue
-        plan = _read(ledger, f"plans/{plan_id}/plan.json")
-        if plan and plan.get("run_id") == run_id:
-            return Run(number, run_id, DRAFTED, "", plan=plan)
+    found = numbers(ledger.path("log"))[::-1]
+    draft = _newest_draft(ledger, (found[0] if found else 0) + 1, run_id)
+    if draft:
+        return _drafted(*draft)
+    for start in range(0, len(found), AT_A_TIME):
+        # One more: the plan of the oldest commit among them.
+        entries = _entries(ledger, found[start : start + AT_A_TIME + 1], pool)
+        own = {number: entry for number, entry in entries.items() if entry.get("run_id") == run_id}
+        if own:
+            of_a_run = {number: own[number] for number in sorted(own, reverse=True)[:2]}
+            return next(iter(_runs(ledger, of_a_run, found[0], pool)), None)
     return None
 
 
-def _verifications(ledger: TargetLedger, commits: dict[int, Record], pool: Executor) -> dict[int, Verified]:
+def _runs(ledger: TargetLedger, entries: Mapping[int, Record], newest: int, pool: Executor) -> Iterator[Run]:
+    """Give the run of every commit, and of every plan that was not carried out."""
+    commits = {number: entry for number, entry in entries.items() if entry.get("kind") == "commit"}
+    reports = pool.map(lambda entry: _read_report(ledger, entry), commits.values())
+    reported = dict(zip(commits, reports, strict=True))
+    verified = _verifications(ledger, commits, pool)
+    for number, entry in entries.items():
+        run_id = str(entry.get("run_id", ""))
+        if number in commits:
+            report = reported[number]
+            at = str((report or {}).get("finished_at", ""))
+            plan = entries.get(number - 1)
+            yield Run(number, run_id, FINISHED, at, report, plan, verified.get(number))
+        elif entry.get("kind") == "plan" and number + 1 not in commits:
+            state = OPEN if number == newest else TAKEN_OVER
+            yield Run(number, run_id, state, as_iso(entry.get("opened_at", 0)), plan=entry)
+
+
+def _drafted(at: str, plan: Record) -> Run:
+    return Run(plan["number"], str(plan.get("run_id", "")), DRAFTED, at, plan=plan)
+
+
+def _entries(ledger: TargetLedger, wanted: Iterable[int], pool: Executor) -> dict[int, Record]:
+    """Read entries of the log, without those that cannot be read."""
+    wanted = list(wanted)
+    read = pool.map(lambda number: _read(ledger, log_name(number)), wanted)
+    return {number: entry for number, entry in zip(wanted, read, strict=True) if entry}
+
+
+def _verifications(ledger: TargetLedger, commits: Iterable[int], pool: Executor) -> dict[int, Verified]:
     """Return the last verification of each entry that has one."""
     names = {int(name[:8]): name for name in sorted(_records(ledger, "verifications"))}
-    wanted = {number: name for number, name in names.items() if number in commits}
+    wanted = {number: names[number] for number in commits if number in names}
     records = pool.map(lambda name: _read(ledger, f"verifications/{name}"), wanted.values())
     return {n: Verified.of(n, record) for n, record in zip(wanted, records, strict=True) if record}
 
 
-def _newest_entry(ledger: TargetLedger, found: list[int]) -> tuple[Record | None, bool]:
-    """Return the newest entry that can be read, and whether the log is damaged."""
-    damaged = bool(found) and found[-1] - found[0] + 1 != len(found)
+def _newest_entry(ledger: TargetLedger, found: list[int]) -> tuple[int, Record]:
+    """Return the newest entry of a run that can be read, with its number; nothing where there is none."""
     for number in reversed(found):
         entry = _read(ledger, log_name(number))
         if entry and entry.get("kind") in {"plan", "commit"}:
-            return entry, damaged
-        damaged = True
-    return None, damaged
+            return number, entry
+    return 0, {}
 
 
-def _newest_draft(ledger: TargetLedger) -> Record | None:
-    newest = max(storage.names(ledger.path("plans")), default="")
-    return _read(ledger, f"plans/{newest}/plan.json") if newest else None
+def _newest_draft(ledger: TargetLedger, number: int, run_id: str = "") -> tuple[str, Record] | None:
+    """Return the newest plan that would take a place in the log, and when it was made.
+
+    A guard stopped it, or it waits for its import.
+
+    :param run_id: of one run; empty for any.
+    """
+    prefix = f"{number:08d}-"
+    drafts = []
+    for plan_id in storage.names(ledger.path("plans")):
+        if plan_id.startswith(prefix) and (plan := _read(ledger, f"plans/{plan_id}/plan.json")):
+            at = storage.changed_at(ledger.path(f"plans/{plan_id}/plan.json"))
+            drafts.append((at.isoformat(timespec="seconds"), plan))
+    wanted = [draft for draft in drafts if not run_id or draft[1].get("run_id") == run_id]
+    return max(wanted, key=lambda draft: draft[0], default=None)
+
+
+def _past(ledger: TargetLedger, found: list[int]) -> list[Past]:
+    """Return what the last runs left, oldest first; of many unfinished plans, fewer."""
+    past: list[Past] = []
+    plans = set()
+    for number in reversed(found[-2 * RUNS_REMEMBERED :]):
+        # Before a commit is its plan: it need not be read.
+        entry = None if number in plans else _read(ledger, log_name(number))
+        if entry and entry.get("kind") == "commit":
+            past.insert(0, Past(entry["run_id"], entry["size"]))
+            plans.add(number - 1)
+    return past
+
+
+def _has_no_gap(found: list[int]) -> bool:
+    return not found or found[-1] - found[0] + 1 == len(found)
 
 
 def _is_there(ledger: TargetLedger, entry: Record, report: Record | None) -> bool:
@@ -167,6 +226,12 @@ def _at(ledger: TargetLedger, entry: Record, report: Record | None, number: int)
 def _records(ledger: TargetLedger, folder: str) -> list[str]:
     """Return the names of the records in a folder that belong to an entry, in no order."""
     return RECORD.findall("\n".join(storage.names(ledger.path(folder))))
+
+
+def _read_report(ledger: TargetLedger, commit: Record) -> Record | None:
+    """Read the report of a commit; None where a page could not show it."""
+    report = _read(ledger, str(commit.get("report", "")))
+    return report if report and report.keys() >= OF_A_REPORT else None
 
 
 def _read(ledger: TargetLedger, name: str) -> Record | None:

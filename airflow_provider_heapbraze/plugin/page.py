@@ -11,7 +11,6 @@ import asyncio
 import functools
 import logging
 import threading
-from dataclasses import asdict
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -83,7 +82,7 @@ def _add_views(app: FastAPI) -> None:
 
     @app.get("/api/records")
     def api_overview(view: Any = what_is_seen) -> list[dict[str, Any]]:
-        return [asdict(summary) for summary in view.summaries()]
+        return [summary.shown() for summary in view.summaries()]
 
     @app.get("/api/{group}/{folder}")
     def api_detail(group: str, folder: str, view: Any = what_is_seen) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from airflow_provider_heapbraze.clients.braze_account import PARTNER_LIMIT, TRAC
 from airflow_provider_heapbraze.clients.heap import PROPERTY_LIMIT
 from airflow_provider_heapbraze.ledger_check.sources import GROUP as SOURCES
 from airflow_provider_heapbraze.ledger_check.targets import GROUP as TARGETS
-from airflow_provider_heapbraze.overview.summary import DAMAGED, FINISHED, UNFINISHED, WHOLE
+from airflow_provider_heapbraze.overview.summary import DAMAGED, FINISHED, UNFINISHED, WHOLE, dag_of
 from airflow_provider_heapbraze.pages import charts
 from airflow_provider_heapbraze.pages.rendering import STATIC, number, percent, render, when
 
@@ -48,7 +48,9 @@ class View:
 
     def summaries(self) -> list[Summary]:
         """Return the records that this user sees, those first that need somebody."""
-        seen = (summary for summary in self.index.summaries() if summary.dag_id in self.dags)
+        seen = [
+            summary.seen_by(self.dags) for summary in self.index.summaries() if summary.dag_id in self.dags
+        ]
         return sorted(seen, key=lambda summary: (ORDER.index(summary.state), summary.name.lower()))
 
     def detail(self, group: str, folder: str) -> Detail:
@@ -56,10 +58,11 @@ class View:
 
         :raises HTTPException: there is none, or the user does not see it: the same answer.
         """
-        detail = self.index.detail(group, folder) if self._sees(group, folder) else None
+        detail = self.index.detail(group, folder)
         if detail is None or detail.summary.dag_id not in self.dags:
-            raise _not_found()
-        return replace(detail, runs=[run for run in detail.runs if run.dag_id in self.dags])
+            raise not_found()
+        runs = [run for run in detail.runs if run.dag_id in self.dags]
+        return replace(detail, summary=detail.summary.seen_by(self.dags), runs=runs)
 
     def run(self, group: str, folder: str, run_id: str) -> tuple[Detail, Run | None]:
         """Return a record and what a run did to it.
@@ -67,12 +70,9 @@ class View:
         :raises HTTPException: there is no such record, or the user does not see it or the run's DAG.
         """
         detail = self.detail(group, folder)
-        if run_id.partition("/")[0] not in self.dags:
-            raise _not_found()
+        if dag_of(run_id) not in self.dags:
+            raise not_found()
         return detail, self.index.run(group, folder, run_id)
-
-    def _sees(self, group: str, folder: str) -> bool:
-        return any((one.group, one.folder) == (group, folder) for one in self.summaries())
 
 
 def overview(view: View) -> str:
@@ -154,7 +154,8 @@ def _about(summary: Summary) -> dict[str, Any]:
 def _task_url(run_id: str) -> str:
     """Return the place of a run's task instance in Airflow's UI, from this page; empty where it has none."""
     parts = [quote(part, safe="") for part in run_id.split("/")]
-    if len(parts) not in TASK_PARTS:
+    # What a browser would take for a folder above names nothing in Airflow.
+    if len(parts) not in TASK_PARTS or {"", ".", ".."} & set(parts):
         return ""
     dag_id, dag_run_id, task_id, *map_index = parts
     mapped = f"/mapped/{map_index[0]}" if map_index else ""
@@ -164,10 +165,10 @@ def _task_url(run_id: str) -> str:
 def as_json(detail: Detail) -> dict[str, Any]:
     """Return what the page of one record shows, for a program."""
     return {
-        **asdict(detail.summary),
+        **detail.summary.shown(),
         "next": detail.account.next,
         "findings": [asdict(finding) for finding in detail.account.findings],
-        "runs": [asdict(run) for run in detail.runs],
+        "runs": [run.shown() for run in detail.runs],
     }
 
 
@@ -186,5 +187,6 @@ def _version() -> str:
     return hashlib.sha256(contents).hexdigest()[:12]
 
 
-def _not_found() -> HTTPException:
+def not_found() -> HTTPException:
+    """Return the answer where there is nothing, and where there is what this user may not see."""
     return HTTPException(HTTPStatus.NOT_FOUND, "There is nothing here, or you may not see it.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, PermanentError, TransientError
+from airflow_provider_heapbraze.glances import announce
 from airflow_provider_heapbraze.membership.entries import Commit
 from airflow_provider_heapbraze.membership.sync import now
 from airflow_provider_heapbraze.segments.bounds import as_claim
@@ -143,6 +144,7 @@ def write_verification(ledger: TargetLedger, commit: Commit, found: dict[str, An
         "verified_at": now(),
         "report_uri": ledger.uri(name),
     }
+    announce(ledger.folder, commit.number)
     ledger.write_report(name, result)
     log.info("%s, run %s: %s", ledger.target.folder, commit.run_id, describe(result))
     return result

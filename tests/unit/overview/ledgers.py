@@ -11,7 +11,9 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from airflow_provider_heapbraze.ledger_check.targets import found_target
 from airflow_provider_heapbraze.membership.entries import Commit, Plan, Target
+from airflow_provider_heapbraze.overview.keeping import keep_in_view
 
 LAST_NIGHT = datetime(2026, 11, 24, 2, 30, tzinfo=UTC)
 HOST = "https://rest.iad-01.braze.com"
@@ -22,9 +24,12 @@ def write(path, record):
     path.write_text(json.dumps({"format": 1, **record}))
 
 
-def cohort(root, cohort_id, *, name="", nights=1, dag="heap_cohorts", size=1000, verified=True, full=True):
+def cohort(
+    root, cohort_id, *, name="", nights=1, dag="heap_cohorts", size=1000, verified=True, full=True, said=True
+):
     """Write a cohort with so many nights, each a plan and a commit; return its folder.
 
+    :param said: whether the last night said how the cohort is, as runs do.
     :param full: whether each night has records of its own; else all old nights are links to one.
     """
     target = Target("cohort", {"braze": HOST, "partner": "heap", "cohort_id": cohort_id})
@@ -43,6 +48,8 @@ def cohort(root, cohort_id, *, name="", nights=1, dag="heap_cohorts", size=1000,
             _write_night(folder, target, night, nights, about)
         else:
             _link_night(folder, night, verified)
+    if said:
+        keep_in_view(found_target(root, folder.name))
     return folder
 
 

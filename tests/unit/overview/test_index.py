@@ -35,7 +35,7 @@ def test_a_cohort_at_a_glance(nightly):
     summary = only(Index(nightly.folder / "ledger"))
     assert (summary.kind, summary.name, summary.key) == ("cohort", "Cohort", "cohort-under-test")
     assert (summary.state, summary.number, summary.dag_id) == ("whole", 4, "cohorts")
-    assert (summary.size, summary.adds, summary.removes, summary.trend) == (28, 3, 5, [30.0, 28.0])
+    assert (summary.size, summary.adds, summary.removes, summary.trend) == (28, 3, 5, [30, 28])
     assert (summary.match_rate, summary.verified) == (1.0, None)
     assert summary.at
 
@@ -152,12 +152,13 @@ def test_a_run_of_long_ago_is_found(tmp_path):
 def test_a_source(tmp_path):
     counts = {"events": 3, "sent": 2, "duplicates": 1, "anonymous": 0, "filtered": 0, "rejected": 0}
     counts |= {"files": 1}
-    report = {**counts, "finished_at": "2026-11-24T02:30:00+00:00", "set_aside": []}
+    report = {**counts, "finished_at": "2026-11-24T02:30:00+00:00", "set_aside": [], "filtered_by": {}}
+    report |= {"rejected_by": {}, "seconds": 1.5, "requests": {"requests": 1}}
     make_source(tmp_path, "events/run-1/export", report_more=report)
     index = Index(tmp_path)
     summary, found = only(index), detail(index)
     assert (summary.kind, summary.name, summary.dag_id) == ("source", "currents", "events")
-    assert (summary.state, summary.trend) == ("whole", [2.0])
+    assert (summary.state, summary.trend) == ("whole", [2])
     assert summary.events == {**counts, "set_aside": 0}
     assert [(run.run_id, run.state) for run in found.runs] == [("events/run-1/export", "finished")]
 
