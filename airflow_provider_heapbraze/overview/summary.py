@@ -208,10 +208,12 @@ class Run:
 
     @property
     def requests_per_second(self) -> float | None:
-        """Return how fast requests went out, on average."""
+        """Return how fast requests followed each other, on average; None where fewer than two did."""
         if not self.report or not self.report.get("seconds"):
             return None
-        return float(self.report["requests"]["requests"] / self.report["seconds"])
+        # Before the first one nobody waited.
+        gaps = self.report["requests"]["requests"] - 1
+        return float(gaps / self.report["seconds"]) if gaps > 0 else None
 
     def shown(self) -> dict[str, Any]:
         """Return what a page shows of it, for a program; nothing else of its report or its plan."""

@@ -17,6 +17,11 @@ WIDTH, HEIGHT = 720, 160
 LEFT, TOP, BOTTOM = 64, 8, 20
 GAP_SHARE = 0.25
 FEW, BIG_DOT, SMALL_DOT = 40, 3, 1.5
+# Half of the widest bar, and the first and the last value, have so much room at the edges.
+MARGIN = 8
+WIDEST = 2.0 * MARGIN
+# Numbers at the axis that are nearer to each other would lie on each other, on a phone at least.
+APART = 24
 STEPS = (1, 2, 2.5, 5, 10)
 
 
@@ -77,10 +82,11 @@ def changes(
     :param dates: of each run; the first and the last are shown.
     :param caption: the picture in a sentence, for who does not see it.
     """
-    top, bottom = _round_up(max(adds, default=0)), -_round_up(max(removes, default=0))
+    most_removed = max(removes, default=0)
+    top, bottom = _round_up(max(adds, default=0)), -_round_up(most_removed) if most_removed else 0
     places = _places(len(adds))
-    step = places[1] - places[0] if len(places) > 1 else 24.0
-    width = max(1.0, min(24.0, step * (1 - GAP_SHARE)))
+    step = places[1] - places[0] if len(places) > 1 else WIDEST
+    width = max(1.0, min(WIDEST, step * (1 - GAP_SHARE)))
     bars = Markup("").join(
         Markup("<g><title>{}</title>{}{}</g>").format(
             label,
@@ -112,19 +118,23 @@ def share_bar(start: float, end: float, whole: float, kind: str) -> Markup:
 def _chart(body: Markup, ticks: Sequence[float], dates: Sequence[str], caption: str) -> Markup:
     """Draw what is around a picture: lines and numbers from the first tick to the last, and two dates."""
     low, high = ticks[0], ticks[-1]
+    zero = _y(0, low, high)
+    places = {_y(tick, low, high): tick for tick in ticks}
     lines = Markup("").join(
-        Markup(
-            '<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
-            '<text class="tick" x="{}" y="{:.1f}">{}</text>'
-        ).format(LEFT, WIDTH, y, y, LEFT - 8, y + 4, _short(abs(tick)))
-        for tick, y in ((tick, _y(tick, low, high)) for tick in ticks)
+        Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, WIDTH, y, y)
+        for y in places
+    )
+    numbers = Markup("").join(
+        Markup('<text class="tick" x="{}" y="{:.1f}">{}</text>').format(LEFT - 8, y + 4, _short(abs(tick)))
+        for y, tick in places.items()
+        if not tick or abs(y - zero) >= APART
     )
     shown = Markup(
         '<text class="date" x="{}" y="{}">{}</text><text class="date last" x="{}" y="{}">{}</text>'
     )
     ends = shown.format(LEFT, HEIGHT - 4, dates[0], WIDTH, HEIGHT - 4, dates[-1] if len(dates) > 1 else "")
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}</svg>').format(
-        WIDTH, HEIGHT, caption, lines, body, ends
+        WIDTH, HEIGHT, caption, lines + numbers, body, ends
     )
 
 
@@ -139,10 +149,10 @@ def _bar(kind: str, x: float, width: float, start: float, end: float) -> Markup:
 
 def _places(count: int) -> list[float]:
     """Return where on the axis so many values are; a single one is in the middle."""
-    room = WIDTH - LEFT - 16
+    room = WIDTH - LEFT - 2 * MARGIN
     if count == 1:
-        return [LEFT + room / 2]
-    return [LEFT + 8 + place * room / (count - 1) for place in range(count)]
+        return [LEFT + MARGIN + room / 2]
+    return [LEFT + MARGIN + place * room / (count - 1) for place in range(count)]
 
 
 def _y(value: float, low: float, high: float) -> float:

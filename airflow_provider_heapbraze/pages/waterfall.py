@@ -62,7 +62,11 @@ def membership(counts: Mapping[str, Any]) -> list[Waterfall]:
         changes += _down(planned, "planned", [*rejected, ("", 0, "acknowledged")])
     return [
         Waterfall("From the segment to who is wanted", counts["members"], members),
-        Waterfall("From the change to what was accepted", planned, changes),
+        Waterfall(
+            "From the change to what was accepted" if "acknowledged" in counts else "The change",
+            planned,
+            changes,
+        ),
     ]
 
 

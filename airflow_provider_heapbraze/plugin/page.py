@@ -97,7 +97,7 @@ def _add_views(app: FastAPI) -> None:
         return record(view.detail(group, folder))
 
     @app.get("/{group}/{folder}/run", response_class=HTMLResponse)
-    def a_run(group: str, folder: str, id: str, view: Any = what_is_seen) -> str:  # noqa: A002 - in the URL
+    def a_run(group: str, folder: str, id: str = "", view: Any = what_is_seen) -> str:  # noqa: A002 - in the URL
         return one_run(id, *view.run(group, folder, id))
 
 

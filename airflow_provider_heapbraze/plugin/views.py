@@ -51,7 +51,7 @@ class View:
         seen = [
             summary.seen_by(self.dags) for summary in self.index.summaries() if summary.dag_id in self.dags
         ]
-        return sorted(seen, key=lambda summary: (ORDER.index(summary.state), summary.name.lower()))
+        return sorted(seen, key=_urgency)
 
     def detail(self, group: str, folder: str) -> Detail:
         """Return a record with those of its runs that this user sees.
@@ -73,6 +73,10 @@ class View:
         if dag_of(run_id) not in self.dags:
             raise not_found()
         return detail, self.index.run(group, folder, run_id)
+
+
+def _urgency(summary: Summary) -> tuple[int, bool, str]:
+    return ORDER.index(summary.state), summary.waiting is None, summary.name.lower()
 
 
 def overview(view: View) -> str:

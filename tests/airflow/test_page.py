@@ -161,10 +161,81 @@ def test_the_cookie_of_airflows_ui_is_enough(get):
 
 
 @pytest.mark.parametrize(
-    "path", ["targets/nothing", "targets/..%2f..", "nothing/nothing", "api/targets/nothing"]
+    "path",
+    [
+        "targets/nothing",
+        "nothing/nothing",
+        "api/targets/nothing",
+        "targets/..%2f..",
+        "targets/%2e%2e",
+        "targets/%2e",
+        "targets/..%5c..",
+        "targets/%00",
+        "targets/.hidden",
+        "..%2f../targets",
+        "api/matches/some",
+        "api/targets/..%2fglances",
+        "static/..%2f..%2frendering.py",
+        "static/%2e%2e/rendering.py",
+    ],
 )
-def test_what_is_not_there(get, path):
+def test_what_is_not_there(get, ledger, path):
+    """Nothing outside of the two folders of records can be asked for, whatever is there."""
+    (ledger / "targets" / ".hidden").mkdir()
+    (ledger / "matches" / "some").mkdir(parents=True)
     assert get(path, BOTH).status_code == 404
+
+
+def test_a_run_without_an_id_is_not_there(get, ledger):
+    path = f"targets/{folder_of(ledger, 'of-import')}/run"
+    assert (get(path).status_code, get(path, BOTH).status_code) == (401, 404)
+
+
+@pytest.mark.parametrize("run", ["import/../import", "import/a/../b", 'import/"><b>/c', "import/a/b/c/d"])
+def test_a_run_that_nobody_made_leads_nowhere(get, ledger, run):
+    html = get(f"targets/{folder_of(ledger, 'of-import')}/run?id={quote(run, safe='')}", "import").text
+    assert "/../import" not in html.replace(run, "")
+    assert 'href="../../../../dags/import/runs/..' not in html
+    assert "<b>" not in html
+
+
+def test_a_cohort_that_moved_to_another_dag(get, ledger):
+    """It belongs to the DAG of its newest run, and what runs of the other one left is still that DAG's."""
+    folder = ledger / "targets" / folder_of(ledger, "of-import")
+    for number in (1, 2, 3, 4):
+        path = folder / f"log/{number:08d}.json"
+        path.write_text(path.read_text().replace('"import/', '"other/'))
+    for path in (folder / "verifications").iterdir():
+        path.write_text(path.read_text().replace('"import/', '"other/'))
+    for path in (ledger / "glances").iterdir():
+        path.unlink()
+    of_both = next(one for one in get("api/records", BOTH).json() if one["key"] == "of-import")
+    (of_import,) = get("api/records", "import").json()
+    assert (len(of_both["past"]), of_both["verified"]["wrong"]) == (3, 0)
+    assert (len(of_import["past"]), of_import["verified"]) == (1, None)
+    assert "of-import" not in {one["key"] for one in get("api/records", "other").json()}
+    detail = get(f"api/targets/{folder.name}", "import").json()
+    assert (len(detail["past"]), detail["verified"], len(detail["runs"])) == (1, None, 1)
+    assert "other/" not in get(f"targets/{folder.name}", "import").text
+    assert get(f"targets/{folder.name}", "other").status_code == 404
+
+
+def test_a_record_that_cannot_be_understood_does_not_take_the_others_away(get, ledger):
+    folder = ledger / "targets" / folder_of(ledger, "of-other")
+    for path in (ledger / "glances").iterdir():
+        path.unlink()
+    for entry in ('{"format": 1, "kind": "commit"}', '{"format": 1, "kind": "commit", "run_id": 7}', "[]"):
+        (folder / "log" / "00000006.json").write_text(entry)
+        (ledger / "targets" / "by-hand").mkdir(exist_ok=True)
+        assert {one["key"] for one in get("api/records", BOTH).json()} >= {"of-import"}
+        assert get("", BOTH).status_code == 200
+
+
+def test_the_api_gives_what_the_page_shows(get, ledger):
+    """Whole reports and plans stay in the ledger."""
+    (run, *_) = get(f"api/targets/{folder_of(ledger, 'of-import')}", BOTH).json()["runs"]
+    assert not {"report", "plan", "fingerprint"} & set(run)
+    assert run["waterfall"]["acknowledged"] == run["adds"] + run["removes"]
 
 
 def test_a_run_that_wrote_nothing(get, ledger):
@@ -219,7 +290,9 @@ def test_a_ledger_that_cannot_be_read_is_said(get, monkeypatch):
 
 def test_an_empty_ledger_says_what_to_do(get, tmp_path, monkeypatch):
     monkeypatch.setenv("AIRFLOW__HEAPBRAZE__LEDGER", (tmp_path / "empty").as_uri())
-    assert "There is nothing here that you may see" in get("", BOTH).text
+    html = get("", BOTH).text
+    assert "There is nothing here that you may see" in html
+    assert "file://" not in html, "where it is is nobody's business who sees nothing"
 
 
 def test_nobody_is_named(get, ledger):

@@ -37,6 +37,7 @@ def leave_unfinished(nightly):
 
 @pytest.fixture
 def at_once(monkeypatch):
-    """Every look reads what there is, and waits for it."""
+    """Every look reads what there is, and waits for it; logs are read when a test says so."""
     monkeypatch.setattr(index, "FRESH_SECONDS", 0.0)
     monkeypatch.setattr(index, "PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(index, "PAUSE_SECONDS", 3600.0)

@@ -133,7 +133,7 @@ def test_what_another_version_said_is_not_believed(ended, said):
 
 
 @pytest.mark.usefixtures("at_once")
-def test_what_came_without_a_word_is_found_by_a_closer_look(ended, leave_unfinished):
+def test_what_came_without_a_word_is_found_by_a_closer_look(ended, leave_unfinished, monkeypatch):
     """An older version wrote to the log, or it is one from a backup."""
     index = Index(ended.folder / "ledger")
     said = newest(ended)
@@ -142,6 +142,7 @@ def test_what_came_without_a_word_is_found_by_a_closer_look(ended, leave_unfinis
         if path.name != said:
             path.unlink()
     assert only(index).state == "whole"
+    monkeypatch.setattr(overview_index, "PAUSE_SECONDS", 0.0)
     index.read_logs()
     assert only(index).state == "unfinished"
     ended.run(people(range(5, 35)), "cohorts/run-2/import", name="Another name")
@@ -221,13 +222,12 @@ def test_what_was_said_is_right_in_every_order_of_two_runs_at_every_moment():
 
 
 @pytest.mark.usefixtures("at_once")
-def test_a_look_lists_three_folders_and_reads_what_is_new(asked, tmp_path, monkeypatch):
+def test_a_look_lists_three_folders_and_reads_what_is_new(asked, tmp_path):
     """However many runs there were; and a further look reads nothing."""
     root = UPath(f"memory://{uuid4().hex}/ledger")
     for number in range(20):
         ledgers.cohort(tmp_path, f"cohort-{number}", nights=3)
     copy(tmp_path, root)
-    monkeypatch.setattr(overview_index, "PAUSE_SECONDS", 3600.0)
     asked.clear()
     index = Index(root)
     assert len(index.summaries()) == 20

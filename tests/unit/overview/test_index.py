@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -51,7 +51,7 @@ def test_the_runs_of_a_cohort(nightly):
     assert (newest.size, newest.adds, newest.removes, newest.match_rate) == (28, 3, 5, 1.0)
     assert (first.size, first.adds, first.removes) == (30, 30, 0)
     assert first.match_rate == 30 / 31
-    assert newest.requests_per_second > 0
+    assert first.requests_per_second > 0
 
 
 def test_people_who_are_only_sent_again_do_not_count_as_change(nightly):
@@ -139,6 +139,47 @@ def test_a_plan_that_a_guard_stopped(nightly):
     run = index.run("targets", only(index).folder, "cohorts/run-2/import")
     assert (run.state, run.removes) == ("not carried out", 27)
     assert index.run("targets", only(index).folder, "cohorts/run-9/import") is None
+
+
+def test_a_plan_that_waits_is_seen_until_a_later_run_has_its_place(nightly):
+    with pytest.raises(GuardBreachedError):
+        nightly.run(people(range(3)), "cohorts/run-2/import", Guards(max_removed_share=0.1))
+    index = Index(nightly.folder / "ledger")
+    assert (only(index).state, only(index).waiting.run_id) == ("whole", "cohorts/run-2/import")
+    assert [run.state for run in detail(index).runs] == ["not carried out", "finished"]
+    nightly.run(people(range(3)), "cohorts/run-3/import")
+    assert only(Index(index.root)).waiting is None
+    assert [run.state for run in detail(index).runs] == ["finished", "finished"]
+
+
+@pytest.mark.parametrize("folder", ["..", ".", "", "../targets", "a/b", ".hidden", "nothing"])
+def test_what_is_asked_for_is_a_record_or_nothing(nightly, folder):
+    (nightly.folder / "ledger" / "targets" / ".hidden").mkdir()
+    index = Index(nightly.folder / "ledger")
+    assert index.detail("targets", folder) is None
+    assert index.detail("matches", next((nightly.folder / "ledger" / "matches").iterdir()).name) is None
+
+
+def test_two_requests_are_one_gap(nightly):
+    (run,) = detail(Index(nightly.folder / "ledger")).runs
+    sent = {"requests": 21}
+    assert replace(run, report={"requests": sent, "seconds": 20.0}).requests_per_second == 1
+    assert replace(run, report={"requests": {"requests": 1}, "seconds": 0.1}).requests_per_second is None
+
+
+def test_a_store_that_is_away_for_a_moment_takes_nothing_away(nightly, leave_unfinished):
+    """Of a record that cannot be read now, what was known is shown."""
+    leave_unfinished()
+    index = Index(nightly.folder / "ledger")
+    before = only(index)
+    log = nightly.ledger.path("log")
+    log.rename(log.with_name("away"))
+    log.symlink_to(log)
+    assert only(index) == before
+    log.unlink()
+    log.with_name("away").rename(log)
+    nightly.run(people(range(5, 35)), "cohorts/run-2/import", name="Another name")
+    assert only(index).state == "whole"
 
 
 def test_a_run_of_long_ago_is_found(tmp_path):
