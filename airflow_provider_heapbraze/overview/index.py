@@ -110,15 +110,14 @@ class Index:
         self._begin_to_read_logs()
         return [known.summary for known in self._all_known().values()]
 
-    def detail(self, group: str, folder: str) -> Detail | None:
-        """Look at one record closely, as it is now; None where there is none.
+    def detail(self, summary: Summary) -> Detail:
+        """Look at one record closely, as it is now.
 
+        :param summary: of the record.
         :raises OSError: the ledger cannot be read.
         """
-        summary = self.summary(group, folder)
-        if summary is None:
-            return None
-        if group == TARGETS:
+        folder = summary.folder
+        if summary.group == TARGETS:
             account = check_target(self.root, folder, deep=False)
             runs = targets.runs(self.root, folder, 2 * RUNS_SHOWN, self._readers)
         else:
@@ -239,7 +238,7 @@ def _said(root: Path, glance: str) -> Summary | None:
         return None
     try:
         return Summary.of(record)
-    except (LookupError, TypeError):  # by another version
+    except (LookupError, TypeError, ValueError):  # by another version
         return None
 
 

@@ -114,11 +114,27 @@ class Summary:
     waiting: Waiting | None = None
     events: dict[str, int] | None = None
 
+    def __post_init__(self) -> None:
+        """Make sure that a page can show it: a ledger is written by many versions, and by hand.
+
+        :raises TypeError, ValueError: it cannot.
+        """
+        parts = [part for part in (*self.past, self.verified, self.waiting) if part]
+        texts = [self.kind, self.name, self.key, self.host, self.run_id, self.at]
+        numbers = [self.size, self.adds, self.removes, self.match_rate, *self.trend]
+        if not all(isinstance(text, str) for text in [*texts, *(part.run_id for part in parts)]):
+            raise TypeError
+        if not all(value is None or isinstance(value, int | float) for value in numbers):
+            raise TypeError
+        for at in (self.at, self.verified and self.verified.at, self.waiting and self.waiting.at):
+            if at and datetime.fromisoformat(at).tzinfo is None:
+                raise ValueError
+
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Summary:
         """Read a summary as it was written down.
 
-        :raises LookupError, TypeError: by another version.
+        :raises LookupError, TypeError, ValueError: by another version.
         """
         parts = {
             "past": [Past(**past) for past in record["past"]],

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 HEAP = "https://heapanalytics.com/app"
 LIMITS = {"cohort": PARTNER_LIMIT, "attribute": TRACK_LIMIT, "property": PROPERTY_LIMIT}
+NOT_FOUND = (
+    "There is nothing here, or you may not see it. The page shows the ledger that Airflow's configuration "
+    "names as [heapbraze] ledger."
+)
 ORDER = (DAMAGED, UNFINISHED, WHOLE)
 # <DAG>/<run>/<task>, and a map index where the task is mapped.
 TASK_PARTS = (3, 4)
@@ -58,9 +62,10 @@ class View:
 
         :raises HTTPException: there is none, or the user does not see it: the same answer.
         """
-        detail = self.index.detail(group, folder)
-        if detail is None or detail.summary.dag_id not in self.dags:
+        summary = self.index.summary(group, folder)
+        if summary is None or summary.dag_id not in self.dags:
             raise not_found()
+        detail = self.index.detail(summary)
         runs = [run for run in detail.runs if run.dag_id in self.dags]
         return replace(detail, summary=detail.summary.seen_by(self.dags), runs=runs)
 
@@ -193,4 +198,4 @@ def _version() -> str:
 
 def not_found() -> HTTPException:
     """Return the answer where there is nothing, and where there is what this user may not see."""
-    return HTTPException(HTTPStatus.NOT_FOUND, "There is nothing here, or you may not see it.")
+    return HTTPException(HTTPStatus.NOT_FOUND, NOT_FOUND)

@@ -224,7 +224,16 @@ def test_a_record_that_cannot_be_understood_does_not_take_the_others_away(get, l
     folder = ledger / "targets" / folder_of(ledger, "of-other")
     for path in (ledger / "glances").iterdir():
         path.unlink()
-    for entry in ('{"format": 1, "kind": "commit"}', '{"format": 1, "kind": "commit", "run_id": 7}', "[]"):
+    whole = json.loads((folder / "log" / "00000006.json").read_text())
+    for entry in (
+        "[]",
+        '{"format": 1, "kind": "commit"}',
+        *(
+            json.dumps({**whole, key: wrong})
+            for key in ("run_id", "size", "name", "report")
+            for wrong in (7.5, [], {})
+        ),
+    ):
         (folder / "log" / "00000006.json").write_text(entry)
         (ledger / "targets" / "by-hand").mkdir(exist_ok=True)
         assert {one["key"] for one in get("api/records", BOTH).json()} >= {"of-import"}

@@ -26,8 +26,7 @@ def only(index):
 
 
 def detail(index):
-    summary = only(index)
-    return index.detail(summary.group, summary.folder)
+    return index.detail(only(index))
 
 
 def test_a_cohort_at_a_glance(nightly):
@@ -156,8 +155,8 @@ def test_a_plan_that_waits_is_seen_until_a_later_run_has_its_place(nightly):
 def test_what_is_asked_for_is_a_record_or_nothing(nightly, folder):
     (nightly.folder / "ledger" / "targets" / ".hidden").mkdir()
     index = Index(nightly.folder / "ledger")
-    assert index.detail("targets", folder) is None
-    assert index.detail("matches", next((nightly.folder / "ledger" / "matches").iterdir()).name) is None
+    assert index.summary("targets", folder) is None
+    assert index.summary("matches", next((nightly.folder / "ledger" / "matches").iterdir()).name) is None
 
 
 def test_two_requests_are_one_gap(nightly):
@@ -185,7 +184,7 @@ def test_a_store_that_is_away_for_a_moment_takes_nothing_away(nightly, leave_unf
 def test_a_run_of_long_ago_is_found(tmp_path):
     folder = ledgers.cohort(tmp_path, "old", nights=150)
     index = Index(tmp_path)
-    assert len(index.detail("targets", folder.name).runs) == 100
+    assert len(detail(index).runs) == 100
     run = index.run("targets", folder.name, "heap_cohorts/scheduled__2026-06-28/import")
     assert (run.number, run.state) == (2, "finished")
 
@@ -214,7 +213,7 @@ def test_a_source_whose_run_did_not_end(tmp_path):
 def test_an_empty_ledger(tmp_path):
     index = Index(tmp_path / "nothing")
     assert index.summaries() == []
-    assert index.detail("targets", "nothing") is None
+    assert index.summary("targets", "nothing") is None
 
 
 def test_a_ledger_that_cannot_be_read_is_said_and_tried_again(nightly, tmp_path):
