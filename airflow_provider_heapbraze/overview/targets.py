@@ -83,9 +83,9 @@ def summarise(root: Path, name: str) -> Summary:
 
 def newest_verification(ledger: TargetLedger) -> Verified | None:
     """Return what the newest look found; None where nobody looked, or its record cannot be read."""
-    found = max(_records(ledger, "verifications"), default="")
-    record = _read(ledger, f"verifications/{found}") if found else None
-    return Verified.of(int(found[:8]), record) if record else None
+    names = _records(ledger, "verifications")
+    last = max(names, default="")[:8]
+    return _verified(ledger, [name for name in names if name.startswith(last)]) if names else None
 
 
 def runs(root: Path, name: str, limit: int, pool: Executor) -> list[Run]:
@@ -155,10 +155,21 @@ def _entries(ledger: TargetLedger, wanted: Iterable[int], pool: Executor) -> dic
 
 def _verifications(ledger: TargetLedger, commits: Iterable[int], pool: Executor) -> dict[int, Verified]:
     """Return the last verification of each entry that has one."""
-    names = {int(name[:8]): name for name in sorted(_records(ledger, "verifications"))}
-    wanted = {number: names[number] for number in commits if number in names}
-    records = pool.map(lambda name: _read(ledger, f"verifications/{name}"), wanted.values())
-    return {n: Verified.of(n, record) for n, record in zip(wanted, records, strict=True) if record}
+    names: dict[int, list[str]] = {number: [] for number in commits}
+    for name in _records(ledger, "verifications"):
+        names.get(int(name[:8]), []).append(name)
+    wanted = {number: found for number, found in names.items() if found}
+    read = pool.map(lambda found: _verified(ledger, found), wanted.values())
+    return {number: verified for number, verified in zip(wanted, read, strict=True) if verified}
+
+
+def _verified(ledger: TargetLedger, names: list[str]) -> Verified | None:
+    """Return what the last one of some verifications of one entry found; None where it cannot be read."""
+    name = names[0]
+    if len(names) > 1:  # which the names do not tell
+        name = max(names, key=lambda name: storage.changed_at(ledger.path(f"verifications/{name}")))
+    record = _read(ledger, f"verifications/{name}")
+    return Verified.of(int(name[:8]), record) if record else None
 
 
 def _newest_entry(ledger: TargetLedger, found: list[int]) -> tuple[int, Record]:
@@ -180,11 +191,13 @@ def _newest_draft(ledger: TargetLedger, number: int, run_id: str = "") -> tuple[
     prefix = f"{number:08d}-"
     drafts = []
     for plan_id in storage.names(ledger.path("plans")):
-        if plan_id.startswith(prefix) and (plan := _read(ledger, f"plans/{plan_id}/plan.json")):
-            at = storage.changed_at(ledger.path(f"plans/{plan_id}/plan.json"))
-            drafts.append((at.isoformat(timespec="seconds"), plan))
-    wanted = [draft for draft in drafts if not run_id or draft[1].get("run_id") == run_id]
-    return max(wanted, key=lambda draft: draft[0], default=None)
+        plan = _read(ledger, f"plans/{plan_id}/plan.json") if plan_id.startswith(prefix) else None
+        if plan and (not run_id or plan.get("run_id") == run_id):
+            drafts.append((storage.changed_at(ledger.path(f"plans/{plan_id}/plan.json")), plan))
+    if not drafts:
+        return None
+    at, newest = max(drafts, key=lambda draft: draft[0])
+    return at.isoformat(timespec="seconds"), newest
 
 
 def _past(ledger: TargetLedger, found: list[int]) -> list[Past]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 
+from airflow_provider_heapbraze import glances
 from airflow_provider_heapbraze.members import FileMembers
 from airflow_provider_heapbraze.operators.cohort import BrazeCohortImportOperator, BrazeCohortPlanOperator
 from airflow_provider_heapbraze.operators.match import HeapUserMatchOperator
@@ -59,3 +61,10 @@ class Pipeline:
             arguments["match"] = self.match(people)
         operator = BrazeCohortImportOperator(task_id="import", **COHORT, ledger=self.ledger, **arguments)
         return operator.execute(night or context())
+
+
+def glance(ledger):
+    """Return what the only record of a ledger was last said to be; None where its log has the word."""
+    root = Path(ledger.removeprefix("file://"))
+    (newest,) = glances.newest(root).values()
+    return glances.read(root, newest)

@@ -26,6 +26,7 @@ from airflow_provider_heapbraze.landing.settings import Settings
 from airflow_provider_heapbraze.operators.currents import BrazeCurrentsToHeapOperator
 from airflow_provider_heapbraze.sensors.currents import BrazeCurrentsSensor
 from airflow_provider_heapbraze.triggers.currents import BrazeCurrentsTrigger
+from tests.airflow.cohorts import glance
 from tests.currents import samples
 
 TOKEN = "token-of-the-connector"
@@ -303,3 +304,10 @@ class TestSensor:
     def test_it_does_not_defer_where_files_wait_already(self, exporting):
         put(exporting, samples.TYPES[0])
         self.sensor(exporting, deferrable=True).execute(context())
+
+
+def test_an_export_says_how_its_source_is_for_the_overview(exporting):
+    put(exporting, *samples.TYPES[:3])
+    sent = operator(exporting).execute(context())["sent"]
+    said = glance(exporting.ledger)
+    assert (said["state"], said["events"]["sent"], said["past"][-1]["value"]) == ("whole", sent, sent)

@@ -21,7 +21,7 @@ from airflow_provider_heapbraze.members import FileMembers, Guards, IdentityMapp
 from airflow_provider_heapbraze.operators._airflow import airflow_errors, run_id
 from airflow_provider_heapbraze.operators.cohort import BrazeCohortImportOperator
 from airflow_provider_heapbraze.operators.match import HeapUserMatchOperator
-from tests.airflow.cohorts import COHORT, PEOPLE, context
+from tests.airflow.cohorts import COHORT, PEOPLE, context, glance
 
 
 def test_what_the_tasks_return(pipeline, sandbox):
@@ -243,3 +243,18 @@ def test_the_ledger_is_where_airflow_says(monkeypatch, tmp_path):
     monkeypatch.setenv("AIRFLOW__HEAPBRAZE__LEDGER", f"file://{tmp_path}/of the config")
     assert ledger_root(None).name == "of the config"
     assert ledger_root(f"file://{tmp_path}/of the task").name == "of the task"
+
+
+def test_a_run_says_how_its_cohort_is_for_the_overview(pipeline):
+    """A plan that was only made, and one that a guard stopped, are said, too."""
+    pipeline.run(PEOPLE)
+    said = glance(pipeline.ledger)
+    assert (said["state"], said["size"], said["waiting"]) == ("whole", 100, None)
+    pipeline.plan(PEOPLE[:90])
+    assert glance(pipeline.ledger)["waiting"]["run_id"] == "cohorts/night-1/import"
+    with pytest.raises(AirflowFailException, match="A guard stopped"):
+        pipeline.run(PEOPLE[:9], context("night-2"))
+    assert glance(pipeline.ledger)["waiting"]["run_id"] == "cohorts/night-2/import"
+    pipeline.run(PEOPLE[:90], context("night-3"))
+    said = glance(pipeline.ledger)
+    assert (said["size"], said["removes"], said["waiting"]) == (90, 10, None)

@@ -6,21 +6,27 @@ import asyncio
 import importlib
 import json
 import os
+import socket
+import threading
 from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 import pytest
+import uvicorn
 from airflow.api_fastapi import app as airflow_app
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.models.dag import DagModel
 from airflow.models.dagbundle import DagBundleModel
 from airflow.utils.session import create_session
+from axe_playwright_python.sync_playwright import Axe
 from fastapi import FastAPI
+from playwright.sync_api import expect
 
 from airflow_provider_heapbraze import plugin
 from airflow_provider_heapbraze.overview import index
+from tests.ui.test_airflow_ui import CHROMIUM, browser
 from tests.unit.overview import ledgers
 
 HOSTILE = "<script>alert(1)</script>"
@@ -70,11 +76,34 @@ def auth_manager(dags, monkeypatch):
 
 
 @pytest.fixture
-def get(auth_manager, ledger):
-    """Ask a server that mounts what the plugin offers under a proxy's path, as Airflow's does."""
+def app(auth_manager, ledger):
+    """Mount what the plugin offers under a proxy's path, as Airflow's server does."""
     app = FastAPI(root_path="/proxied")
     for offered in importlib.reload(plugin).HeapBrazePlugin.fastapi_apps:
         app.mount(offered["url_prefix"], offered["app"])
+    return app
+
+
+def token_of(auth_manager, user):
+    return auth_manager.generate_jwt(SimpleAuthManagerUser(username=user, role="VIEWER"))
+
+
+@pytest.fixture
+def served(app):
+    """Serve it; return the address. Airflow's proxies leave the path as it is."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def get(app, auth_manager):
+    """Ask that server."""
 
     async def ask(path, headers, cookies):
         # A fault of the app is what the client sees, too: a server error.
@@ -85,7 +114,7 @@ def get(auth_manager, ledger):
 
     def get(path, user=None, token=None, by_cookie=False):
         if user:
-            token = auth_manager.generate_jwt(SimpleAuthManagerUser(username=user, role="VIEWER"))
+            token = token_of(auth_manager, user)
         headers = {"Authorization": f"Bearer {token}"} if token and not by_cookie else {}
         return asyncio.run(ask(path, headers, {"_token": token} if by_cookie else {}))
 
@@ -309,6 +338,33 @@ def test_nobody_is_named(get, ledger):
     record = get(f"api/targets/{folder_of(ledger, 'of-import')}", BOTH).json()
     assert set(record) >= {"size", "runs", "next", "findings"}
     assert "external_id" not in json.dumps(record)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")
+def test_in_a_browser_everybody_sees_what_they_may(served, auth_manager, ledger):
+    """Behind a proxy's path, with the cookie of Airflow's UI; what is refused is readable, too."""
+    page_url = f"{served}/proxied/heapbraze/page/"
+    of_other = f"{page_url}targets/{folder_of(ledger, 'of-other')}"
+    with browser() as page:
+        page.goto(of_other)
+        expect(page.get_by_role("heading", name="Unauthorized")).to_be_visible()
+        expect(page.get_by_role("link", name="Log in to Airflow")).to_be_visible()
+        assert Axe().run(page).response["violations"] == []
+        token = token_of(auth_manager, "import")
+        page.context.add_cookies([{"name": "_token", "value": token, "url": served}])
+        page.goto(of_other)
+        expect(page.get_by_role("heading", name="Not Found")).to_be_visible()
+        assert Axe().run(page).response["violations"] == []
+        page.goto(page_url)
+        expect(page.locator(".list tbody tr")).to_have_count(1)
+        page.get_by_role("link", name=HOSTILE).click()
+        page.get_by_role("link", name="import/scheduled__2026-11-24/import", exact=True).first.click()
+        expect(page.get_by_role("heading", name=f"{HOSTILE}: a run")).to_be_visible()
+        token = token_of(auth_manager, NONE)
+        page.context.add_cookies([{"name": "_token", "value": token, "url": served}])
+        page.goto(page_url)
+        expect(page.get_by_text("There is nothing here that you may see")).to_be_visible()
+        assert Axe().run(page).response["violations"] == []
 
 
 def test_the_view_of_airflows_navigation_is_served(get):

@@ -22,7 +22,7 @@ from airflow_provider_heapbraze.members import Guards
 from airflow_provider_heapbraze.operators.segment import BrazeSegmentSizeOperator, BrazeSegmentToHeapOperator
 from airflow_provider_heapbraze.segments import arrival
 from airflow_provider_heapbraze.triggers.segment import PauseTrigger
-from tests.airflow.cohorts import PEOPLE, context
+from tests.airflow.cohorts import PEOPLE, context, glance
 
 SEGMENT = "segment-one"
 PROPERTY = "braze_segment_lapsed_buyers"
@@ -526,3 +526,9 @@ def test_a_size_without_a_past_is_not_judged(refresh, capsys):
     refresh.members(PEOPLE[:5])
     assert size_of(refresh)["usual"] is None
     assert "not judged" in capsys.readouterr().out
+
+
+def test_a_refresh_says_how_its_property_is_for_the_overview(refresh):
+    refresh.members(PEOPLE[:10])
+    refresh.run()
+    assert (glance(refresh.ledger)["kind"], glance(refresh.ledger)["size"]) == ("property", 10)

@@ -14,7 +14,7 @@ from airflow.sdk import Asset
 from airflow_provider_heapbraze.members import FileMembers, IdentityMapping
 from airflow_provider_heapbraze.operators.match import HeapUserMatchOperator
 from airflow_provider_heapbraze.operators.verify import BrazeCohortVerifyOperator
-from tests.airflow.cohorts import COHORT, PEOPLE, context
+from tests.airflow.cohorts import COHORT, PEOPLE, context, glance
 
 SEGMENT = "segment-of-cohort-one"
 ATTRIBUTE = "in_cohort_one"
@@ -265,3 +265,13 @@ def test_bad_arguments(verify, pipeline, arguments, says):
     pipeline.run(PEOPLE[:3])
     with pytest.raises(AirflowFailException, match=says):
         verify(**arguments)
+
+
+def test_a_verification_says_what_it_found_for_the_overview(verify, pipeline):
+    """Where it fails, too."""
+    pipeline.run([*PEOPLE, "private-stranger-1"])
+    verify(sample=50)
+    assert glance(pipeline.ledger)["verified"]["checked"] == 50
+    with pytest.raises(AirflowFailException):
+        verify(segment_id=SEGMENT, max_unknown_share=0)
+    assert glance(pipeline.ledger)["verified"]["checked"] == 101

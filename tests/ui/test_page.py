@@ -12,10 +12,24 @@ from playwright.sync_api import expect
 
 from tests.airflow_home import DAG_ID
 from tests.ui.test_airflow_ui import CHROMIUM, browser
+from tests.unit.ledger_check.test_check import make_source
 from tests.unit.overview import ledgers
 
 HOSTILE = '<script>document.title = "hostile"</script>'
 RUN_ID = f"{DAG_ID}/scheduled__2026-11-24/import"
+EXPORTED = {
+    **dict.fromkeys(("duplicates", "anonymous", "filtered", "rejected", "cut"), 0),
+    "events": 3,
+    "sent": 3,
+    "files": 1,
+    "set_aside": [],
+    "filtered_by": {},
+    "rejected_by": {},
+    "finished_at": "2026-11-24T02:30:00+00:00",
+    "seconds": 1.5,
+    "kept_aside": "s3://bucket/aside",
+    "requests": {"requests": 3, "waits": 0, "seconds_waited": 0, "by_status": {"204": 3}},
+}
 PHONE = {"width": 390, "height": 844}
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium")
@@ -61,15 +75,23 @@ def test_it_is_in_airflows_navigation(running_airflow, cohorts):
         page.wait_for_url(f"**/dags/{DAG_ID}/runs/scheduled__2026-11-24/tasks/import")
 
 
-def test_every_view_is_for_every_reader(page_url, cohorts):
+def test_every_view_is_for_every_reader(running_airflow, page_url, cohorts):
     folder = cohorts("for-every-reader", name="For every reader", nights=40)
+    damaged = cohorts("damaged-for-every-reader", said=False)
+    shutil.rmtree(running_airflow.ledger / "targets" / damaged / "snapshots")
+    make_source(running_airflow.ledger, f"{DAG_ID}/scheduled__2026-11-24/export", report_more=EXPORTED)
+    (source,) = (path.name for path in (running_airflow.ledger / "sources").iterdir())
+    said = []
     with browser() as page:
-        for view in ("", f"targets/{folder}", run_url(folder)):
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        for view in ("", f"targets/{folder}", f"targets/{damaged}", f"sources/{source}", run_url(folder)):
             for theme in ("light", "dark"):
                 page.emulate_media(color_scheme=theme)
                 page.goto(page_url + view)
                 expect(page.get_by_role("heading", level=1)).to_be_visible()
                 assert faults(page) == [], (view, theme)
+    assert said == [], "the browser has nothing to say, of the content security policy neither"
 
 
 def test_it_fits_a_phone(page_url, cohorts):
@@ -132,7 +154,7 @@ def test_a_thousand_cohorts(running_airflow, page_url, cohorts):
 
 
 def test_what_is_wrong_comes_first_and_says_what_to_do(running_airflow, page_url, cohorts):
-    damaged = cohorts("damaged-cohort")
+    damaged = cohorts("damaged-cohort", said=False)
     cohorts("a-whole-cohort")
     shutil.rmtree(running_airflow.ledger / "targets" / damaged / "snapshots")
     with browser() as page:

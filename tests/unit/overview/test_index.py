@@ -113,6 +113,15 @@ def test_a_verification(nightly):
     assert detail(index).runs[0].verified == verified
 
 
+def test_of_several_verifications_the_last_one_counts(nightly):
+    """Their names do not tell."""
+    found = {"check": "existence", "unknown": 0, "not_checkable": 0, "claim": "All exist."}
+    for sample in range(1, 9):
+        write_verification(nightly.ledger, last_commit(nightly.ledger), {**found, "sample": sample})
+    index = Index(nightly.folder / "ledger")
+    assert only(index).verified.checked == detail(index).runs[0].verified.checked == 8
+
+
 @pytest.mark.parametrize("lost", ["log/00000002.json", "log/00000003.json", "reports", "snapshots"])
 def test_damage_is_seen_at_a_glance(nightly, lost):
     nightly.run(people(range(5, 33)), "cohorts/run-2/import")
