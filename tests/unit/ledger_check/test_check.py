@@ -174,7 +174,7 @@ def test_a_match_that_a_re_run_needs(unfinished, tmp_path, look, table, damage):
 
 
 def test_a_report_is_needed_only_by_whoever_clears_its_run(nightly, tmp_path, look):
-    (report,) = nightly.ledger.folder.glob("reports/*")
+    (report,) = nightly.ledger.folder.glob("reports/*.json")
     report.write_bytes(b"")
     code, said = look(tmp_path / "ledger")
     assert code == 1
@@ -182,7 +182,7 @@ def test_a_report_is_needed_only_by_whoever_clears_its_run(nightly, tmp_path, lo
 
 
 def test_a_report_of_another_run(nightly, tmp_path, look):
-    (report,) = nightly.ledger.folder.glob("reports/*")
+    (report,) = nightly.ledger.folder.glob("reports/*.json")
     report.write_text(json.dumps({"format": 1, "size": 31, "plan_id": nightly.ledger.last().plan_id}))
     code, said = look(tmp_path / "ledger")
     assert code == 1
