@@ -243,7 +243,7 @@ class TargetLedger(LedgerFolder):
         try:
             return max(float(self.read(name)["at"]) for name in signs)
         except LedgerDamagedError:
-            return time.time()  # nobody knows: whoever waits for it waits as long as it may take
+            return time.time()  # nobody knows: it is not taken for dead
 
     def describe_target(self) -> None:
         """Write down once whom this folder is about."""
