@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze import storage
+from airflow_provider_heapbraze.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from duckdb import DuckDBPyConnection
 
@@ -90,8 +90,7 @@ def workspace() -> Iterator[Workspace]:
     """Open a workspace; sets larger than memory spill to its folder."""
     import duckdb
 
-    with tempfile.TemporaryDirectory(prefix="heapbraze-") as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         settings: dict[str, str | bool | int | float | list[str]] = {
             **SETTINGS,
             "temp_directory": str(folder / "spill"),
