@@ -135,10 +135,18 @@ class Delivery:
         self._flush()
 
     def _send_rows(self) -> None:
+        """Send the removals, and once each has its answer the additions.
+
+        Somebody may leave under one identifier and enter under another: to the other side it is one person.
+        """
+        self._send_range(0, self._plan.removes)
+        self._send_range(self._plan.removes, self._plan.rows)
+
+    def _send_range(self, first: int, last: int) -> None:
         under_way: set[Future[None]] = set()
         with ThreadPoolExecutor(self._connections, thread_name_prefix="deliver") as pool:
             try:
-                for batch in self._open_batches():
+                for batch in self._open_batches(first, last):
                     under_way.add(pool.submit(self._deliver, batch))
                     while len(under_way) >= 2 * self._connections:
                         self._collect(under_way)
@@ -150,8 +158,8 @@ class Delivery:
                 self._record_what_still_comes(under_way)
                 raise
 
-    def _open_batches(self) -> Iterator[Batch]:
-        open_ranges = list(self._settled.open_ranges(self._plan.rows))
+    def _open_batches(self, first: int, last: int) -> Iterator[Batch]:
+        open_ranges = list(self._settled.open_ranges(first, last))
         if open_ranges:
             with storage.local_copy(self._ledger.path(self._plan.changes)) as changes:
                 yield from read_batches(changes, open_ranges, self._sender.rows_per_request)

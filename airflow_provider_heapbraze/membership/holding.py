@@ -19,19 +19,20 @@ NOBODY = "SELECT ''::VARCHAR AS kind, ''::VARCHAR AS value, ''::VARCHAR AS label
 
 
 def load_held(space: Workspace, ledger: TargetLedger, last: Entry | None) -> int:
-    """Make ``held`` (S'), ``unanswered`` (U) and ``may_be_held`` (both); return how many surely are.
+    """Make ``held`` (S'), ``unanswered`` (U, with its directions) and ``may_be_held`` (both).
+
+    :returns: how many surely are held.
 
     :raises LedgerDamagedError: a file of the ledger does not hold what the log says.
     """
     if last is None or isinstance(last, Commit):
         size = load_snapshot(space, ledger, last.snapshot if last else None, last.size if last else 0, "held")
-        space.sql(f"CREATE VIEW unanswered AS {NOBODY}")
+        space.sql(f"CREATE VIEW unanswered AS SELECT *, false AS remove FROM ({NOBODY})")
     else:
         settled = ledger.settled(last.plan_id)
         size = _load_held_after(space, ledger, last, settled)
-        _load_refused(space, settled)
         space.sql(
-            f"CREATE TABLE unanswered AS SELECT {KEY} FROM planned "
+            f"CREATE TABLE unanswered AS SELECT {KEY}, remove FROM planned "
             "WHERE file_row_number NOT IN (SELECT row FROM refused) "
             "AND file_row_number NOT IN (SELECT file_row_number FROM acknowledged)"
         )
@@ -94,7 +95,7 @@ def write_snapshot(ledger: TargetLedger, plan: Plan, settled: Settled) -> tuple[
     :returns: the snapshot's name, None where nobody is held; and its size.
     :raises LedgerDamagedError: a file of the ledger does not hold what the log says.
     """
-    if not settled.acknowledged:
+    if not settled.acknowledged and not settled.rejected:
         return plan.base, plan.held
     with workspace() as space:
         size = _load_held_after(space, ledger, plan, settled)
@@ -131,9 +132,13 @@ def _load_refused(space: Workspace, settled: Settled) -> None:
 
 
 def _load_held_after(space: Workspace, ledger: TargetLedger, plan: Plan, settled: Settled) -> int:
-    """Make the table ``held``: the plan's base with its acknowledged changes; and ``acknowledged``."""
+    """Make the table ``held``: the plan's base with its acknowledged changes; ``acknowledged``; ``refused``.
+
+    Whose removal was refused is held as before, and somebody whose addition never had an answer may be.
+    """
     load_snapshot(space, ledger, plan.base, plan.held, "base")
     load_changes(space, ledger, plan)
+    _load_refused(space, settled)
     space.rows(
         "answered",
         "start BIGINT, stop BIGINT",
@@ -143,10 +148,14 @@ def _load_held_after(space: Workspace, ledger: TargetLedger, plan: Plan, settled
         "CREATE TABLE acknowledged AS SELECT planned.* FROM planned ASOF JOIN answered "
         "ON planned.file_row_number >= answered.start WHERE planned.file_row_number < answered.stop"
     )
+    stay = (
+        f"SELECT {KEY} FROM planned JOIN refused ON file_row_number = row "
+        f"WHERE remove AND row < {plan.removes - plan.repeated}"
+    )
     space.sql(
         f"CREATE TABLE held AS SELECT {KEY} FROM base a "
         f"WHERE NOT EXISTS (SELECT 1 FROM acknowledged b WHERE b.remove AND {ON_KEY}) "
-        f"UNION ALL SELECT {KEY} FROM acknowledged a WHERE NOT a.remove "
-        f"AND NOT EXISTS (SELECT 1 FROM base b WHERE {ON_KEY})"
+        f"UNION ALL SELECT {KEY} FROM (SELECT {KEY} FROM acknowledged WHERE NOT remove UNION ALL {stay}) a "
+        f"WHERE NOT EXISTS (SELECT 1 FROM base b WHERE {ON_KEY})"
     )
     return space.count("held")

@@ -5,8 +5,9 @@ Per target there is a folder::
     target.json                      whom this is about
     log/00000001.json                numbered entries: a plan, or the commit of a plan; or an entry was lost
     plans/<plan id>/plan.json        a plan as drafted
-    plans/<plan id>/changes.parquet  kind, value, label, remove: adds first; a row's place is its number
+    plans/<plan id>/changes.parquet  kind, value, label, remove: removals first; a row's place is its number
     plans/<plan id>/leaving.parquet  who is absent and not removed yet
+    plans/<plan id>/links.parquet    identifiers held that are of one person
     plans/<plan id>/decisions/*.json what a person decided about it, where a guard was passed
     plans/<plan id>/attempts/1.json  who works on the plan: the newest attempt owns it
     plans/<plan id>/settled/*.json   which rows were acknowledged or rejected
@@ -43,6 +44,7 @@ from airflow_provider_heapbraze.membership.entries import (
     Commit,
     Entry,
     Last,
+    Memory,
     Plan,
     Settled,
     Target,
@@ -81,7 +83,7 @@ class TargetLedger(LedgerFolder):
         :raises LedgerDamagedError: an entry is missing or cannot be read.
         """
         number = self.last_number()
-        entry = self._read_entry(log_name(number)) if number else None
+        entry = self.entry(number) if number else None
         if isinstance(entry, Abandon):
             raise self.damaged(f"entry {number} of the log was lost, and run {entry.run_id} did not go on")
         begun = map(_number_of, self.begun_plans(after=number))
@@ -89,6 +91,13 @@ class TargetLedger(LedgerFolder):
         if lost:
             raise self.damaged(f"entry {max(lost)} of the log is missing, whose plan had begun")
         return entry
+
+    def entry(self, number: int) -> Entry | Abandon:
+        """Read an entry of the log.
+
+        :raises LedgerDamagedError: it cannot be read.
+        """
+        return self._read_entry(log_name(number))
 
     def last_or_unknown(self) -> Last | None:
         """Read the newest entry; where the log is damaged, return where it ends."""
@@ -114,23 +123,39 @@ class TargetLedger(LedgerFolder):
             except FileExistsError:
                 raise self._lost(number) from None
 
+    def drafts(self, *, after: int = 0) -> list[str]:
+        """Return the ids of plans that were written down, rising.
+
+        :param after: only those for a later place in the log.
+        """
+        ids = (name for name in folders(self.path("plans")) if PLAN_ID.fullmatch(name))
+        return [plan_id for plan_id in ids if _number_of(plan_id) > after]
+
     def begun_plans(self, *, after: int = 0) -> list[str]:
         """Return the ids of plans that somebody worked on, rising.
 
         :param after: only those for a later place in the log.
         """
-        ids = (name for name in folders(self.path("plans")) if PLAN_ID.fullmatch(name))
-        later = (plan_id for plan_id in ids if _number_of(plan_id) > after)
-        return [plan_id for plan_id in later if files(self.path(f"plans/{plan_id}/attempts"))]
+        drafts = self.drafts(after=after)
+        return [plan_id for plan_id in drafts if files(self.path(f"plans/{plan_id}/attempts"))]
 
     def recent_entries(self, before: int) -> Iterator[Entry]:
         """Read the entries before a place in the log, the newest first; without those that cannot be read."""
         for number in reversed(numbers(self.path("log"))):
             if number < before:
                 with suppress(LedgerDamagedError):
-                    entry = self._read_entry(log_name(number))
+                    entry = self.entry(number)
                     if not isinstance(entry, Abandon):
                         yield entry
+
+    def abandoned_numbers(self) -> set[int]:
+        """Return the places of the log that a run filled, since their entries were lost."""
+        found = set()
+        for number in numbers(self.path("log")):
+            with suppress(LedgerDamagedError):
+                if isinstance(self.entry(number), Abandon):
+                    found.add(number)
+        return found
 
     def was_committed_before(self, number: int) -> bool:
         """Tell whether there is a commit before an entry."""
@@ -176,10 +201,17 @@ class TargetLedger(LedgerFolder):
 
         :raises LedgerDamagedError: the decision cannot be read.
         """
-        number = max(numbers(self.path(f"plans/{plan_id}/decisions")), default=0)
+        folder = LedgerFolder(
+            self.path(f"plans/{plan_id}"), way_on="clear the approval task, and decide again."
+        )
+        number = max(numbers(folder.path("decisions")), default=0)
         if not number:
             return None
-        decision = Approval(**self.read(f"plans/{plan_id}/decisions/{number:08d}.json"))
+        name = f"decisions/{number:08d}.json"
+        try:
+            decision = Approval(**folder.read(name))
+        except TypeError:
+            raise folder.damaged(f"{name} is of a form that this version does not know") from None
         return decision if decision.approved else None
 
     def settled(self, plan_id: str) -> Settled:
@@ -263,12 +295,14 @@ class TargetLedger(LedgerFolder):
     def _read_entry(self, name: str) -> Entry | Abandon:
         record = self.read(name)
         try:
+            if "memory" in record:
+                record["memory"] = Memory(**record["memory"])
             return _ENTRIES[record.pop("kind")](**record)
         except (KeyError, TypeError):
             raise self.damaged(f"{name} is of a form that this version does not know") from None
 
     def _lost(self, number: int) -> PlaceLostError:
-        entry = self._read_entry(log_name(number))
+        entry = self.entry(number)
         return PlaceLostError(
             f"Run {entry.run_id} took {self.target.folder} over with entry {entry.number} of its log; this "
             "run stops. What it had sent is in that run's plan. Nothing is to be done, unless that run "

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_heapbraze.membership.members import Access, Members, Part
     from airflow_provider_heapbraze.membership.tables import Workspace
 
-FORMAT = 1
+FORMAT = 2
 RECORD = "match.json"
 BEFORE_ANY = datetime.min.replace(tzinfo=UTC)
 IDENTIFIERS, OTHERS, UNMATCHED = TABLES = ("identifiers.parquet", "others.parquet", "unmatched.parquet")
@@ -52,7 +52,8 @@ def match(members: Members, matcher: Matcher, access: Access, ledger: Path) -> M
     """Match every member, and write down the result.
 
     The folder ``matches/<fingerprint>`` of the ledger holds ``identifiers.parquet`` (kind, value, label; each
-    once), ``others.parquet`` (the identifiers that the same people have beside the chosen one),
+    once), ``others.parquet`` (the identifiers that the same people have beside the chosen one, which is named
+    by ``of_kind``, ``of_value`` and ``of_label``),
     ``unmatched.parquet`` (row, reason, and the values as they came: the only place that has them) and
     ``match.json`` (the counts). The same result is not written twice.
 
@@ -74,7 +75,8 @@ def keep_identifiers(space: Workspace, identifiers: str, others: str, ledger: Pa
     """Write down people who are matched already, as :func:`match` does.
 
     :param identifiers: query for kind, value and label, each once.
-    :param others: query for other identifiers of the same people.
+    :param others: query for other identifiers of the same people, each with its ``of_kind``, ``of_value`` and
+        ``of_label``.
     :param ledger: folder of all ledgers.
     """
     nobody = "SELECT 0 AS row, '' AS reason WHERE false"
@@ -154,16 +156,13 @@ def _apply_rule(space: Workspace, members: Members, matcher: Matcher, access: Ac
 def _write_tables(space: Workspace, matcher: Matcher) -> list[Path]:
     """Write the identifiers, the others and the unmatched on the local disk."""
     label = literal(matcher.label)
-    alias = f"SELECT 'alias' AS kind, other_alias AS value, {label} AS label FROM ruled"
-    device = "SELECT 'device_id', other_device_id, '' FROM ruled"
+    own_label = f"CASE kind WHEN 'alias' THEN {label} ELSE '' END"
+    owner = f"kind AS of_kind, value AS of_value, {own_label} AS of_label FROM ruled WHERE kind IS NOT NULL"
+    alias = f"SELECT 'alias' AS kind, other_alias AS value, {label} AS label, {owner}"
+    device = f"SELECT 'device_id', other_device_id, '', {owner}"
     queries = {
-        IDENTIFIERS: (
-            f"SELECT DISTINCT kind, value, CASE kind WHEN 'alias' THEN {label} ELSE '' END AS label "
-            "FROM ruled WHERE kind IS NOT NULL"
-        ),
-        OTHERS: (
-            f"{alias} WHERE other_alias IS NOT NULL UNION ALL {device} WHERE other_device_id IS NOT NULL"
-        ),
+        IDENTIFIERS: (f"SELECT DISTINCT kind, value, {own_label} AS label FROM ruled WHERE kind IS NOT NULL"),
+        OTHERS: f"{alias} AND other_alias IS NOT NULL UNION ALL {device} AND other_device_id IS NOT NULL",
         UNMATCHED: f'SELECT "row", reason, {", ".join(matcher.roles)} FROM ruled WHERE kind IS NULL',
     }
     for name, query in queries.items():

@@ -8,6 +8,7 @@ from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.membership.entries import Commit
 from airflow_provider_heapbraze.membership.holding import KEY, load_snapshot
 from airflow_provider_heapbraze.membership.matching import OTHERS, keep_identifiers, match_folder
+from airflow_provider_heapbraze.membership.one_person import NO_LINKS, OWNER
 from airflow_provider_heapbraze.membership.tables import workspace
 
 if TYPE_CHECKING:
@@ -47,5 +48,5 @@ def match_of_run(ledger: TargetLedger, commit: Commit, root: Path) -> MatchResul
         load_snapshot(space, ledger, commit.snapshot, commit.size, "held")
         # Other identifiers of the same people: removing one of them would remove the person.
         known = space.load("others", match_folder(root, commit.fingerprint) / OTHERS)
-        others = f"SELECT {KEY} FROM others" if known else f"SELECT {KEY} FROM held WHERE false"
+        others = f"SELECT {KEY}, {OWNER} FROM others" if known else NO_LINKS
         return keep_identifiers(space, f"SELECT {KEY} FROM held", others, root)

@@ -143,11 +143,11 @@ class Sync:
 
     def _open(self, plan: Plan, last: Last | None, guards: Guards) -> Plan:
         """Take the place in the log: from here on the plan may reach the other side."""
-        approved = self._ledger.approval_of(plan.plan_id)
+        approval = self._ledger.approval_of(plan.plan_id)
         breaches = [
             breach
             for breach in breaches_of(plan, self._ledger, guards, self._access)
-            if approved is None or breach.guard not in approved.guards
+            if approval is None or not approval.covers(breach.guard, breach.value)
         ]
         if breaches:
             said = "; ".join(map(str, breaches))
@@ -157,7 +157,7 @@ class Sync:
             )
         if isinstance(last, Unknown) or plan.recovery:
             self._ledger.mend_log(plan.number, plan.run_id)
-        plan = replace(plan, opened_at=time.time())
+        plan = replace(plan, opened_at=time.time(), approval=asdict(approval) if approval else None)
         self._ledger.append(plan)
         log.info(
             "Plan %s of %s: %s to add, %s to remove, %s unchanged.%s%s%s",
@@ -230,9 +230,8 @@ class Sync:
             "report_uri": self._ledger.uri(name),
             "finished_at": now(),
         }
-        approval = self._ledger.approval_of(plan.plan_id)
-        if approval:
-            report["approval"] = asdict(approval)
+        if plan.approval:
+            report["approval"] = plan.approval
         if plan.recovery:
             report["recovery"] = plan.recovery
         if size and not self._ledger.was_committed_before(plan.number):
@@ -251,9 +250,7 @@ class Sync:
                 name=plan.name,
                 report=name,
                 as_of=plan.as_of,
-                leaving=plan.leaving,
-                slice=plan.slice,
-                past=plan.next_past,
+                memory=plan.handed_on,
             )
         )
         log.info("What happened to every member:\n%s", as_table(steps))

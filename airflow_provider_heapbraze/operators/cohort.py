@@ -225,7 +225,7 @@ class BrazeCohortPlanOperator(_MatchedOperator):
             plan = make_plan(ledger, ledger.last(), request)
             breaches = breaches_of(plan, ledger, self.guards, self._access(context))
             naming = plan.name is not None and not plan.name_known
-            requests = -(-plan.rows // sender.rows_per_request) + naming
+            requests = plan.requests(sender.rows_per_request) + naming
             budget = client.cohort_budget if self.delivery == "cohort" else client.track_budget
             seconds = budget.seconds_for(requests)
         for breach in breaches:
