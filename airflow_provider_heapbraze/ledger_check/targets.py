@@ -147,7 +147,7 @@ def _check_open_plan(
     _check_settled(ledger, account, plan, settled)
     if not account.findings:
         account.next.append(_what_is_next(ledger, plan, settled))
-        _check_match(root, account, plan)
+        _check_match(root, account, plan, every_row=every_row)
 
 
 def _check_carried(ledger: TargetLedger, account: Account, entry: Entry, *, every_row: bool) -> None:
@@ -207,16 +207,19 @@ def _what_is_next(ledger: TargetLedger, plan: Plan, settled: Settled) -> str:
     )
 
 
-def _check_match(root: Path, account: Account, plan: Plan) -> None:
+def _check_match(root: Path, account: Account, plan: Plan, *, every_row: bool) -> None:
     """Look whether a re-run finds the match that the plan was made from."""
     folder = match_folder(root, plan.fingerprint)
     try:
-        counts = read_match(folder).counts
+        match = read_match(folder)
     except LedgerDamagedError:
         whole = False
     else:
-        rows = [rows_in(folder / table) for table in TABLES]
-        whole = None not in rows and rows[0] == counts["matched"]
+        rows = [
+            rows_in(folder / table, every_row=every_row, expected=match.digests.get(table, ""))
+            for table in TABLES
+        ]
+        whole = None not in rows and rows[0] == match.counts["matched"]
     if not whole:
         account.find(
             f"matches/{plan.fingerprint}, of which run {plan.run_id} made its plan, is missing or damaged",

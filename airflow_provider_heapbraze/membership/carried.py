@@ -1,4 +1,6 @@
-"""Tables that a plan carries on to the next one: who is leaving, and which identifiers are of one person.
+"""Tables that a plan carries on to the next one.
+
+They say who is leaving, which identifiers are of one person, and of whom a change had no answer before.
 
 Each is a file beside the plan, and its digest is in the plan's :class:`.entries.Memory`.
 """

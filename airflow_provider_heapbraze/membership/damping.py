@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_heapbraze.membership.carried import load_carried
-from airflow_provider_heapbraze.membership.holding import NOBODY, ON_KEY
+from airflow_provider_heapbraze.membership.holding import KEY, NOBODY, ON_KEY
 from airflow_provider_heapbraze.membership.tables import literal
 
 if TYPE_CHECKING:
@@ -59,6 +59,21 @@ def keep_leavers(
         f"LEFT JOIN leaving_before b ON {ON_KEY}"
     )
     hours = f"epoch({here}::TIMESTAMPTZ - since::TIMESTAMPTZ) / 3600"
-    space.sql(f"DELETE FROM leaving WHERE runs >= {damping.runs} AND {hours} >= {damping.hours}")
+    _take_out_who_goes(space, f"runs >= {damping.runs} AND {hours} >= {damping.hours}")
     space.sql(f"DELETE FROM change a WHERE remove AND EXISTS (SELECT 1 FROM leaving b WHERE {ON_KEY})")
     return space.count("leaving")
+
+
+def _take_out_who_goes(space: Workspace, due: str) -> None:
+    """Take out of ``leaving`` who goes now: with all the identifiers of one person, when the last is due.
+
+    Where one of them is removed at once, the person is gone.
+    """
+    owner = ", ".join(f"coalesce(b.of_{name}, a.{name})" for name in ("kind", "value", "label"))
+    space.sql(
+        "CREATE TABLE going AS SELECT kind, value, label FROM (SELECT a.kind, a.value, a.label, "
+        f"bool_or(runs IS NULL) OVER person OR bool_and({due}) OVER person AS goes "
+        f"FROM (SELECT * FROM change LEFT JOIN leaving USING ({KEY}) WHERE remove) a "
+        f"LEFT JOIN known_links b ON {ON_KEY} WINDOW person AS (PARTITION BY {owner})) WHERE goes"
+    )
+    space.sql(f"DELETE FROM leaving a WHERE EXISTS (SELECT 1 FROM going b WHERE {ON_KEY})")

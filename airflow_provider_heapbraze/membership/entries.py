@@ -117,14 +117,15 @@ class Plan:
         return -(-self.removes // rows_per_request) - (-self.adds // rows_per_request)
 
     @property
+    def left_behind(self) -> Memory:
+        """Return what the next run is to know, where this plan is not done."""
+        return replace(self.memory, plans=[*self.memory.plans, self.plan_id][-PLANS_REMEMBERED:])
+
+    @property
     def handed_on(self) -> Memory:
         """Return what the next run is to know, once this plan is done."""
         mine = [float(self.counts["wanted"]), float(self.change["match_rate"])]
-        return replace(
-            self.memory,
-            past=[*self.memory.past, mine][-RUNS_COMPARED:],
-            plans=[*self.memory.plans, self.plan_id][-PLANS_REMEMBERED:],
-        )
+        return replace(self.left_behind, past=[*self.memory.past, mine][-RUNS_COMPARED:])
 
     @property
     def rows(self) -> int:

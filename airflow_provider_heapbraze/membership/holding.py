@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_heapbraze import storage
+from airflow_provider_heapbraze.membership.carried import load_carried
 from airflow_provider_heapbraze.membership.entries import Commit
 from airflow_provider_heapbraze.membership.tables import digest, workspace
 
@@ -19,7 +20,9 @@ NOBODY = "SELECT ''::VARCHAR AS kind, ''::VARCHAR AS value, ''::VARCHAR AS label
 
 
 def load_held(space: Workspace, ledger: TargetLedger, last: Entry | None) -> int:
-    """Make ``held`` (S'), ``unanswered`` (U, with its directions) and ``may_be_held`` (both).
+    """Make ``held`` (S'), ``unanswered`` (U) and ``may_be_held`` (both).
+
+    ``unanswered`` has the direction of each change, and whether it only repeats an earlier removal.
 
     :returns: how many surely are held.
 
@@ -27,20 +30,43 @@ def load_held(space: Workspace, ledger: TargetLedger, last: Entry | None) -> int
     """
     if last is None or isinstance(last, Commit):
         size = load_snapshot(space, ledger, last.snapshot if last else None, last.size if last else 0, "held")
-        space.sql(f"CREATE VIEW unanswered AS SELECT *, false AS remove FROM ({NOBODY})")
+        space.sql(f"CREATE TABLE unanswered AS SELECT *, false AS remove, false AS again FROM ({NOBODY})")
     else:
         settled = ledger.settled(last.plan_id)
         size = _load_held_after(space, ledger, last, settled)
         space.sql(
-            f"CREATE TABLE unanswered AS SELECT {KEY}, remove FROM planned "
+            f"CREATE TABLE unanswered AS SELECT {KEY}, remove, {_is_repeated(last)} AS again FROM planned "
             "WHERE file_row_number NOT IN (SELECT row FROM refused) "
             "AND file_row_number NOT IN (SELECT file_row_number FROM acknowledged)"
         )
+    _load_unsure(space, ledger, last)
     space.sql(
         f"CREATE VIEW may_be_held AS SELECT {KEY} FROM held UNION ALL SELECT {KEY} FROM unanswered a "
-        f"WHERE NOT EXISTS (SELECT 1 FROM held b WHERE {ON_KEY})"
+        f"WHERE NOT again AND NOT EXISTS (SELECT 1 FROM held b WHERE {ON_KEY})"
     )
     return size
+
+
+def _load_unsure(space: Workspace, ledger: TargetLedger, last: Entry | None) -> None:
+    """Put those into ``unanswered`` of whom a change had no answer first, and was refused when sent again.
+
+    A refused addition did not make them held, and a refused removal left them held; nobody knows whether they
+    are.
+    """
+    load_carried(space, ledger, last, "unsure", f"SELECT *, false AS remove FROM ({NOBODY})")
+    space.sql(
+        f"INSERT INTO unanswered SELECT {KEY}, remove, false FROM unsure_before a "
+        f"WHERE remove = EXISTS (SELECT 1 FROM held b WHERE {ON_KEY}) "
+        f"AND NOT EXISTS (SELECT 1 FROM unanswered b WHERE {ON_KEY})"
+    )
+
+
+def make_unsure(space: Workspace) -> None:
+    """Make the table ``unsure``, for the next plan: changes of whom an earlier change had no answer."""
+    space.sql(
+        f"CREATE TABLE unsure AS SELECT {KEY}, remove FROM change a "
+        f"WHERE NOT again AND EXISTS (SELECT 1 FROM unanswered b WHERE {ON_KEY})"
+    )
 
 
 def load_snapshot(space: Workspace, ledger: TargetLedger, snapshot: str | None, size: int, view: str) -> int:
@@ -131,6 +157,11 @@ def _load_refused(space: Workspace, settled: Settled) -> None:
     )
 
 
+def _is_repeated(plan: Plan) -> str:
+    """Return SQL that tells whether a row of ``planned`` repeats a removal that was made before."""
+    return f"(remove AND file_row_number >= {plan.removes - plan.repeated})"
+
+
 def _load_held_after(space: Workspace, ledger: TargetLedger, plan: Plan, settled: Settled) -> int:
     """Make the table ``held``: the plan's base with its acknowledged changes; ``acknowledged``; ``refused``.
 
@@ -150,7 +181,7 @@ def _load_held_after(space: Workspace, ledger: TargetLedger, plan: Plan, settled
     )
     stay = (
         f"SELECT {KEY} FROM planned JOIN refused ON file_row_number = row "
-        f"WHERE remove AND row < {plan.removes - plan.repeated}"
+        f"WHERE remove AND NOT {_is_repeated(plan)}"
     )
     space.sql(
         f"CREATE TABLE held AS SELECT {KEY} FROM base a "

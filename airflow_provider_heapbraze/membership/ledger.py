@@ -8,6 +8,7 @@ Per target there is a folder::
     plans/<plan id>/changes.parquet  kind, value, label, remove: removals first; a row's place is its number
     plans/<plan id>/leaving.parquet  who is absent and not removed yet
     plans/<plan id>/links.parquet    identifiers held that are of one person
+    plans/<plan id>/unsure.parquet   changes of whom a change had no answer before
     plans/<plan id>/decisions/*.json what a person decided about it, where a guard was passed
     plans/<plan id>/attempts/1.json  who works on the plan: the newest attempt owns it
     plans/<plan id>/settled/*.json   which rows were acknowledged or rejected
@@ -258,11 +259,15 @@ class TargetLedger(LedgerFolder):
         begun = self.begun_plans(after=committed)
         return [plan_id for plan_id in begun if plan_id != plan.plan_id]
 
-    def may_be_at_work(self, plan_id: str) -> bool:
-        """Tell whether an attempt at a plan has not said that it ended; one that was killed never does."""
+    def may_be_at_work(self, plan_id: str, *, but_for: int = 0) -> bool:
+        """Tell whether an attempt at a plan has not said that it ended; one that was killed never does.
+
+        :param but_for: the number of an attempt that does not count.
+        """
         names = [path.name for path in files(self.path(f"plans/{plan_id}/attempts"))]
-        ended = {name.removesuffix("-ended.json") for name in names}
-        return any(name.removesuffix(".json") not in ended for name in names if "-" not in name)
+        begun = {int(name.removesuffix(".json")) for name in names if "-" not in name}
+        ended = {int(name.removesuffix("-ended.json")) for name in names if "-" in name}
+        return bool(begun - ended - {but_for})
 
     def last_sign_of_life(self, plan_id: str) -> float | None:
         """Return when somebody was last at work on a plan, UTC epoch seconds; None where nobody can be."""
@@ -332,6 +337,10 @@ class Attempt:
                 f"A later attempt of run {self._plan.run_id} goes on with plan {self._plan.plan_id}; this "
                 "one stops. Nothing is to be done."
             )
+
+    def others_may_be_at_work(self) -> bool:
+        """Tell whether another attempt at the plan has not said that it ended."""
+        return self._ledger.may_be_at_work(self._plan.plan_id, but_for=self._number)
 
     def record(self, settled: Settled) -> None:
         """Write answers down; called after :meth:`check`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, UnbalancedError
 from airflow_provider_heapbraze.membership.members import reading
-from airflow_provider_heapbraze.membership.tables import literal, workspace
+from airflow_provider_heapbraze.membership.tables import digest, literal, workspace
 from airflow_provider_heapbraze.membership.values import MACROS
 
 if TYPE_CHECKING:
@@ -40,12 +40,15 @@ class MatchResult:
     :param fingerprint: the same for the same identifiers and counts, in whatever order they came.
     :param counts: ``members``, ``matched``, one per kind, ``duplicates`` and ``unmatched`` by reason.
     :param taken_at: when they were the segment's members, UTC: the newest time that the source tells.
+    :param digests: of the result's files, by their names.
     """
 
     uri: str
     fingerprint: str
     counts: dict[str, Any]
-    taken_at: datetime = field(compare=False)  # the same people at another time are the same match
+    # The same people at another time are the same match, and so are the same rows in another order.
+    taken_at: datetime = field(compare=False)
+    digests: dict[str, str] = field(compare=False)
 
 
 def match(members: Members, matcher: Matcher, access: Access, ledger: Path) -> MatchResult:
@@ -66,9 +69,8 @@ def match(members: Members, matcher: Matcher, access: Access, ledger: Path) -> M
         tables = _write_tables(space, matcher)
         counts = _counts(space, total, matcher.kinds)
         folder = match_folder(ledger, _fingerprint(space, tables, counts))
-        result = MatchResult(storage.uri(folder), folder.name, counts, taken_at)
-        _keep(folder, result, asdict(cast("DataclassInstance", matcher)), tables)
-    return result
+        result = MatchResult(storage.uri(folder), folder.name, counts, taken_at, _digests(tables))
+        return _keep(folder, result, asdict(cast("DataclassInstance", matcher)), tables)
 
 
 def keep_identifiers(space: Workspace, identifiers: str, others: str, ledger: Path) -> MatchResult:
@@ -87,9 +89,8 @@ def keep_identifiers(space: Workspace, identifiers: str, others: str, ledger: Pa
     total = sum(count for _, count in found)
     counts = {"members": total, "matched": total, **dict(found), "duplicates": 0, "unmatched": {}}
     folder = match_folder(ledger, _fingerprint(space, tables, counts))
-    result = MatchResult(storage.uri(folder), folder.name, counts, datetime.now(UTC))
-    _keep(folder, result, {}, tables)
-    return result
+    result = MatchResult(storage.uri(folder), folder.name, counts, datetime.now(UTC), _digests(tables))
+    return _keep(folder, result, {}, tables)
 
 
 def match_folder(ledger: Path, fingerprint: str) -> Path:
@@ -107,7 +108,9 @@ def read_match(folder: Path) -> MatchResult:
         record = json.loads((folder / RECORD).read_bytes())
         if record["format"] == FORMAT:
             taken_at = datetime.fromisoformat(record["taken_at"])
-            return MatchResult(storage.uri(folder), record["fingerprint"], record["counts"], taken_at)
+            return MatchResult(
+                storage.uri(folder), record["fingerprint"], record["counts"], taken_at, record["digests"]
+            )
     raise LedgerDamagedError(
         f"The match {folder.name} is not in the ledger, is damaged, or was written by another version. "
         "Nothing was sent. Clear the match task to make it again."
@@ -161,7 +164,7 @@ def _write_tables(space: Workspace, matcher: Matcher) -> list[Path]:
     alias = f"SELECT 'alias' AS kind, other_alias AS value, {label} AS label, {owner}"
     device = f"SELECT 'device_id', other_device_id, '', {owner}"
     queries = {
-        IDENTIFIERS: (f"SELECT DISTINCT kind, value, {own_label} AS label FROM ruled WHERE kind IS NOT NULL"),
+        IDENTIFIERS: f"SELECT DISTINCT kind, value, {own_label} AS label FROM ruled WHERE kind IS NOT NULL",
         OTHERS: f"{alias} AND other_alias IS NOT NULL UNION ALL {device} AND other_device_id IS NOT NULL",
         UNMATCHED: f'SELECT "row", reason, {", ".join(matcher.roles)} FROM ruled WHERE kind IS NULL',
     }
@@ -203,8 +206,17 @@ def _fingerprint(space: Workspace, tables: Sequence[Path], counts: Mapping[str, 
     return hashlib.sha256(json.dumps([sums, counts], sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _keep(folder: Path, result: MatchResult, mapping: Mapping[str, Any], tables: Sequence[Path]) -> None:
-    """Put the result in its place, unless it is there; the record last: whoever reads it finds the rest."""
+def _digests(tables: Sequence[Path]) -> dict[str, str]:
+    return {table.name: digest(table) for table in tables}
+
+
+def _keep(
+    folder: Path, result: MatchResult, mapping: Mapping[str, Any], tables: Sequence[Path]
+) -> MatchResult:
+    """Put the result in its place, unless it is there; the record last: whoever reads it finds the rest.
+
+    :returns: the result as it is there now.
+    """
     if not _is_kept(folder):
         record = tables[0].with_name(RECORD)
         record.write_text(
@@ -216,20 +228,24 @@ def _keep(folder: Path, result: MatchResult, mapping: Mapping[str, Any], tables:
                     "taken_at": result.taken_at.isoformat(),
                     "mapping": mapping,
                     "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "bytes": {table.name: table.stat().st_size for table in tables},
+                    "digests": result.digests,
                 },
                 indent=1,
             )
         )
         for file in (*tables, record):
             storage.write_whole(folder / file.name, file)
+    return replace(read_match(folder), taken_at=result.taken_at)
 
 
 def _is_kept(folder: Path) -> bool:
-    """Tell whether a result is there and whole: a file that was cut off is made again."""
-    sizes = {path.name: size for path, size in storage.listed(folder)}
-    with suppress(LedgerDamagedError, KeyError):
-        read_match(folder)
-        written = json.loads((folder / RECORD).read_bytes())["bytes"]
-        return bool(written == {name: sizes[name] for name in TABLES})
+    """Tell whether a result is there and whole: a file that was damaged is made again."""
+    with suppress(LedgerDamagedError, FileNotFoundError):
+        written = read_match(folder).digests
+        return all(_digest_there(folder / name) == written.get(name) for name in TABLES)
     return False
+
+
+def _digest_there(file: Path) -> str:
+    with storage.local_copy(file) as copy:
+        return digest(copy)

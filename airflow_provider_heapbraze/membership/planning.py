@@ -25,7 +25,8 @@ from airflow_provider_heapbraze.membership.damping import Damping, keep_leavers
 from airflow_provider_heapbraze.membership.entries import Commit, Memory, Plan, Unknown, new_plan_id
 from airflow_provider_heapbraze.membership.errors import StalePlanError
 from airflow_provider_heapbraze.membership.guards import ChangeCounts
-from airflow_provider_heapbraze.membership.holding import KEY, ON_KEY, load_held, write_held
+from airflow_provider_heapbraze.membership.holding import KEY, ON_KEY, load_held, make_unsure, write_held
+from airflow_provider_heapbraze.membership.matching import IDENTIFIERS, OTHERS
 from airflow_provider_heapbraze.membership.one_person import (
     assert_whom_a_removal_takes,
     keep_whom_another_identifier_holds,
@@ -110,7 +111,7 @@ def _make_plan(ledger: TargetLedger, last: Last | None, request: Request) -> Pla
     ledger.describe_target()
     with workspace() as space:
         _load_match(space, request)
-        start = _load_start(space, ledger, last)
+        start = _load_start(space, ledger, last, request.match_folder.parent)
         slice_ = Slice.after(start.memory.slice, request.reassert_share, everybody=request.force_full)
         _changes(space, slice_)
         if not start.found:
@@ -119,10 +120,11 @@ def _make_plan(ledger: TargetLedger, last: Last | None, request: Request) -> Pla
         leaving = keep_leavers(space, ledger, start.last, request.as_of, request.damping)
         assert_whom_a_removal_takes(space)
         make_links(space)
+        make_unsure(space)
         changes = space.folder / "changes.parquet"
         _write_changes(space, changes)
         counts = {**_counts(space, request, start.held), "leaving": leaving}
-        carried = write_carried(space, ledger, plan_id, ("leaving", "links"))
+        carried = write_carried(space, ledger, plan_id, ("leaving", "links", "unsure"))
         named = _surely_named(ledger, start.last)
         plan = Plan(
             number=number,
@@ -165,16 +167,22 @@ class Start:
     found: Found | None = None
 
 
-def _load_start(space: Workspace, ledger: TargetLedger, last: Last | None) -> Start:
+def _load_start(space: Workspace, ledger: TargetLedger, last: Last | None, matches: Path) -> Start:
     """Make ``held``, ``unanswered``, ``may_be_held`` and ``known_links``."""
     if not isinstance(last, Unknown):
-        start = Start(last, last.memory if last else Memory(), load_held(space, ledger, last))
+        start = Start(last, _memory_after(last), load_held(space, ledger, last))
     else:
         found = load_whatever_is_known(space, ledger, last.number)
         newest = next(ledger.recent_entries(last.number + 1), None)
-        start = Start(None, newest.memory if newest else Memory(), 0, found)
-    load_links(space, ledger, start.last)
+        start = Start(None, _memory_after(newest), 0, found)
+    load_links(space, ledger, start.last, matches)
     return start
+
+
+def _memory_after(last: Entry | None) -> Memory:
+    if last is None:
+        return Memory()
+    return last.left_behind if isinstance(last, Plan) else last.memory
 
 
 def finished_before(last: Last | None, request: Request) -> Commit | None:
@@ -229,10 +237,14 @@ def _base(space: Workspace, ledger: TargetLedger, last: Entry | None, plan_id: s
 
 def _load_match(space: Workspace, request: Request) -> None:
     """Make the views ``matched``, ``wanted`` and ``others``."""
-    matched = space.load(
-        "matched", request.match_folder / "identifiers.parquet", rows=request.match.counts["matched"]
+    match, folder = request.match, request.match_folder
+    there = space.load(
+        "matched",
+        folder / IDENTIFIERS,
+        rows=match.counts["matched"],
+        expected=match.digests.get(IDENTIFIERS, ""),
     )
-    if not (matched and space.load("others", request.match_folder / "others.parquet")):
+    if not (there and space.load("others", folder / OTHERS, expected=match.digests.get(OTHERS, ""))):
         raise LedgerDamagedError(
             f"The match {request.match.fingerprint} is missing in the ledger, or damaged. Nothing was sent. "
             "Clear the match task to make it again."
@@ -253,7 +265,8 @@ def _changes(space: Workspace, slice_: Slice) -> None:
         f"FROM wanted a FULL JOIN held b ON {ON_KEY} WHERE a.kind IS NULL OR b.kind IS NULL OR {slice_.holds}"
     )
     space.sql(
-        f"INSERT INTO change SELECT {KEY}, NOT {_IN_WANTED}, false FROM unanswered a WHERE NOT {_IN_CHANGE}"
+        f"INSERT INTO change SELECT {KEY}, NOT {_IN_WANTED}, again AND NOT {_IN_WANTED} "
+        f"FROM unanswered a WHERE NOT {_IN_CHANGE}"
     )
 
 

@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 # A removal is repeated after so many runs. Where everybody is asserted, those of all of the last 30 are.
 REPEATED_AFTER_RUNS = (1, 7, 30)
-# An alias or a device id may be of somebody else by now. Where people are wanted under such identifiers, one
-# of them may be the person whose external id was removed: nothing is repeated then.
+# An alias or a device id may be of somebody else by now. Where people are wanted or held under such
+# identifiers, one of them may be the person whose external id was removed: nothing is repeated then.
 OF_ONE_PERSON = "('external_id', 'identity')"
 
 
@@ -73,6 +73,7 @@ def repeat_removals(space: Workspace, ledger: TargetLedger, plans: Sequence[str]
     space.sql(
         f"INSERT INTO change SELECT {KEY}, true, true FROM ({union}) a "
         f"WHERE NOT EXISTS (SELECT 1 FROM wanted WHERE kind NOT IN {OF_ONE_PERSON}) "
+        f"AND NOT EXISTS (SELECT 1 FROM may_be_held WHERE kind NOT IN {OF_ONE_PERSON}) "
         f"AND NOT EXISTS (SELECT 1 FROM wanted b WHERE {ON_KEY}) "
         f"AND NOT EXISTS (SELECT 1 FROM change b WHERE {ON_KEY}) "
         f"AND NOT EXISTS (SELECT 1 FROM held b WHERE {ON_KEY})"

@@ -48,11 +48,11 @@ def load_whatever_is_known(space: Workspace, ledger: TargetLedger, last: int) ->
     :param last: the highest number in the log that is, or was, taken.
     """
     entries = list(ledger.recent_entries(last + 1))
-    logged = {entry.plan_id for entry in entries if isinstance(entry, Plan)}
+    logged = {entry.plan_id: entry.digest for entry in entries if isinstance(entry, Plan)}
     plans = sorted({*ledger.begun_plans(), *logged})
     snapshots = {name[:PLAN_ID_LENGTH]: name for name in _names(ledger.path("snapshots"))}
     told = [
-        _load_changes(space, ledger, plan_id)
+        _load_changes(space, ledger, plan_id, logged.get(plan_id))
         or _load_state_after(space, ledger, plan_id, following, snapshots)
         for plan_id, following in zip_longest(plans, plans[1:])
     ]
@@ -60,7 +60,7 @@ def load_whatever_is_known(space: Workspace, ledger: TargetLedger, last: int) ->
     everybody = [f"SELECT {KEY} FROM {view}" for view in {*told, newest} if view]
     space.sql(f"CREATE VIEW held AS {NOBODY}")
     space.sql(
-        f"CREATE TABLE unanswered AS SELECT DISTINCT {KEY}, false AS remove "
+        f"CREATE TABLE unanswered AS SELECT DISTINCT {KEY}, false AS remove, false AS again "
         f"FROM ({' UNION ALL '.join([NOBODY, *everybody])})"
     )
     space.sql(f"CREATE VIEW may_be_held AS SELECT {KEY} FROM {newest or 'unanswered'}")
@@ -78,13 +78,22 @@ def load_whatever_is_known(space: Workspace, ledger: TargetLedger, last: int) ->
     return found
 
 
-def _load_changes(space: Workspace, ledger: TargetLedger, plan_id: str) -> str | None:
-    """Make a view of a plan's changes: its removals, too, are of people whom a plan had added."""
+def _load_changes(space: Workspace, ledger: TargetLedger, plan_id: str, digest: str | None) -> str | None:
+    """Make a view of whom a plan touched.
+
+    :param digest: of the file, where the log says it.
+    """
+    # Removals count, too: whom they remove was added by a plan that may be lost.
     view = f"plan_{_sql_name(plan_id)}"
-    expected = ""
-    with suppress(LedgerDamagedError):
-        expected = ledger.read_draft(plan_id).digest
-    loaded = space.load(view, ledger.path(f"plans/{plan_id}/changes.parquet"), expected=expected)
+    if digest is None:
+        with suppress(LedgerDamagedError):
+            digest = ledger.read_draft(plan_id).digest
+    loaded = space.load(
+        view,
+        ledger.path(f"plans/{plan_id}/changes.parquet"),
+        expected=digest or "",
+        every_row=digest is None,
+    )
     return view if loaded else None
 
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from airflow_provider_heapbraze.clients.errors import InterruptedCallError
-from airflow_provider_heapbraze.clients.transport import TIMEOUT
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
-from airflow_provider_heapbraze.membership.delivery import CHECK_SECONDS, Delivery
+from airflow_provider_heapbraze.membership.delivery import LOSER_STOPS_WITHIN, Delivery
 from airflow_provider_heapbraze.membership.entries import Commit, Plan, Unknown
 from airflow_provider_heapbraze.membership.errors import GuardBreachedError, StalePlanError
 from airflow_provider_heapbraze.membership.holding import check_files, write_rejected, write_snapshot
@@ -36,9 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A run looks every five seconds whether its place is still its own; a request that it has under way by then
-# ends within the transport's timeouts.
-LOSER_STOPS_WITHIN = CHECK_SECONDS + sum(TIMEOUT)
 LOOK_SECONDS = 0.5
 
 

@@ -30,6 +30,7 @@ class Matched:
     fingerprint: str
     counts: dict[str, Any] = field(default_factory=dict)
     taken_at: datetime = datetime(2026, 11, 24, tzinfo=UTC)
+    digests: dict[str, str] = field(default_factory=dict)
 
 
 def write_match(folder, people):
@@ -81,6 +82,7 @@ def commit(ledger, plan, settled=None):
             name=plan.name,
             report="reports/x.json",
             as_of=plan.as_of,
+            memory=plan.handed_on,
         )
     )
     return set() if snapshot is None else held(ledger, snapshot, size)
@@ -159,6 +161,36 @@ def test_who_may_be_held_stays_so_where_the_removal_is_refused(tmp_path):
     plan = planned(ledger, set(), tmp_path, run_id="next")
     assert commit(ledger, plan, Settled(rejected={0: "refused_400"}, named=True)) == {"bob"}
     assert changes(ledger, planned(ledger, set(), tmp_path, run_id="last")) == ([], ["bob"])
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_who_may_be_held_is_not_forgotten_where_the_addition_is_refused(tmp_path, finished):
+    """``bob`` may have been added by the run that died: he is wanted again, and removed once he is not."""
+    ledger = TargetLedger(tmp_path / "ledger", TARGET)
+    planned(ledger, {"bob"}, tmp_path, run_id="dies")
+    for run_id in ("refused", "refused again"):
+        plan = planned(ledger, {"bob"}, tmp_path, run_id=run_id)
+        assert changes(ledger, plan) == (["bob"], [])
+        refused = Settled(rejected={0: "refused_400"}, named=True)
+        if finished:
+            assert commit(ledger, plan, refused) == set()
+        else:
+            ledger.begin_attempt(plan).record(refused)
+    assert changes(ledger, planned(ledger, set(), tmp_path, run_id="next")) == ([], ["bob"])
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_who_stays_where_the_removal_is_refused_is_added_when_wanted_again(tmp_path, finished):
+    """The addition may never have arrived."""
+    ledger = TargetLedger(tmp_path / "ledger", TARGET)
+    planned(ledger, {"bob"}, tmp_path, run_id="dies")
+    plan = planned(ledger, set(), tmp_path, run_id="refused")
+    refused = Settled(rejected={0: "refused_400"}, named=True)
+    if finished:
+        commit(ledger, plan, refused)
+    else:
+        ledger.begin_attempt(plan).record(refused)
+    assert changes(ledger, planned(ledger, {"bob"}, tmp_path, run_id="next")) == (["bob"], [])
 
 
 def test_a_refused_removal_of_an_unfinished_plan_is_not_forgotten(tmp_path):
