@@ -4,9 +4,11 @@ CONSTRAINTS := constraints/airflow-3.3.txt
 VENV := .venv
 BIN := $(VENV)/bin
 MADE := $(VENV)/.made
+# Each worker of the tests, and each process that one starts, would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui venv lint types layers test docs soak bench clean
+.PHONY: help demo ui venv lint types layers test tests docs soak bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,8 +31,12 @@ types: $(MADE)  ## static types
 layers: $(MADE)  ## imports point one way
 	$(BIN)/lint-imports
 
-test: lint types layers  ## everything above, then all tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+test: lint layers  ## everything above, and all tests
+	@$(MAKE) --no-print-directory --jobs=2 types tests
+
+# One worker more than cores: many tests wait for a server or a process.
+tests: $(MADE)
+	$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 docs: $(MADE)  ## the documentation, built strictly, into site/
 	$(BIN)/zensical build --strict

@@ -6,8 +6,10 @@ Beside the layers, like :mod:`.storage`: both engines tell it the same way.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import deque
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ log = logging.getLogger(__name__)
 SECONDS_BETWEEN = 10.0
 # The pace is that of the last minute.
 SPAN = 60.0
+# How long the end of a run waits for its last numbers to be shown.
+END_SECONDS = 5.0
+NOT_SHOWN = "The progress cannot be shown; it goes on in the log."
 MINUTE, HOUR = 60, 3600
 
 
@@ -29,7 +34,7 @@ class Pace:
     :param total: how many there are; None where that is not known.
     :param done: how many were settled before.
     :param show: given the numbers each time: ``done``, ``per_second``, and with a total ``total``, ``share``
-        and ``seconds_left``. Where it fails, it is not asked again: the run is what counts.
+        and ``seconds_left``. It is called in a thread of its own, and may be slow or fail: the run goes on.
     :param monotonic: seconds on a clock that only runs forward.
     """
 
@@ -44,7 +49,7 @@ class Pace:
     ) -> None:
         self._what = what
         self._total = total
-        self._show = show
+        self._showing = None if show is None else _Showing(show)
         self._monotonic = monotonic
         self._moments = deque([(monotonic(), done)])
 
@@ -56,12 +61,14 @@ class Pace:
         if self._monotonic() - self._moments[-1][0] >= SECONDS_BETWEEN:
             numbers = self._numbers(done) | more
             log.info("%s", self._line(numbers, more))
-            self._hand_over(numbers)
+            if self._showing is not None:
+                self._showing.hand_over(numbers)
 
     def end(self, done: int, **more: int) -> None:
         """Show the last numbers, where any were shown: else the run would look as if it hung."""
-        if len(self._moments) > 1:
-            self._hand_over(self._numbers(done) | more)
+        if self._showing is not None and len(self._moments) > 1:
+            self._showing.hand_over(self._numbers(done) | more)
+            self._showing.wait(END_SECONDS)
 
     def _numbers(self, done: int) -> dict[str, Any]:
         now = self._monotonic()
@@ -88,14 +95,59 @@ class Pace:
         rate = f"{numbers['per_second']:,.0f} a second"
         return f"{numbers['done']:,}{of_total} {self._what} are settled{share}{parts}: {rate}{left}."
 
-    def _hand_over(self, numbers: dict[str, Any]) -> None:
-        if self._show is None:
-            return
-        try:
-            self._show(numbers)
-        except Exception:  # whoever shows it is not who delivers
-            log.warning("The progress cannot be shown; it goes on in the log.", exc_info=True)
-            self._show = None
+
+class _Showing:
+    """Shows the newest numbers in a thread of its own: whoever records what was settled waits for nobody.
+
+    There is such a thread only while there is something to show: a run that breaks off leaves none behind.
+
+    :param show: given the numbers. Where it fails, it is not asked again.
+    """
+
+    def __init__(self, show: Callable[[dict[str, Any]], None]) -> None:
+        self._show = show
+        self._lock = threading.Lock()
+        self._newest: dict[str, Any] | None = None
+        self._thread: threading.Thread | None = None
+        self._failed = False
+
+    def hand_over(self, numbers: dict[str, Any]) -> None:
+        """Have numbers shown soon, in the place of those that wait."""
+        with self._lock:
+            self._newest = numbers
+            if self._thread is not None or self._failed:
+                return
+            # What shows them finds what is known of the task, as in the run's own thread.
+            work = copy_context().run
+            self._thread = threading.Thread(target=work, args=(self._work,), name="progress", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # there are too many threads
+                self._failed = True
+                log.warning(NOT_SHOWN, exc_info=True)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until all is shown, but no longer than this."""
+        with self._lock:
+            thread = None if self._failed else self._thread
+        if thread is not None:
+            thread.join(seconds)
+
+    def _work(self) -> None:
+        while (numbers := self._taken()) is not None:
+            try:
+                self._show(numbers)
+            except Exception:  # whoever shows it is not who delivers
+                self._failed = True
+                log.warning(NOT_SHOWN, exc_info=True)
+                return
+
+    def _taken(self) -> dict[str, Any] | None:
+        with self._lock:
+            numbers, self._newest = self._newest, None
+            if numbers is None:
+                self._thread = None
+            return numbers
 
 
 def _left(seconds: int | None) -> str:

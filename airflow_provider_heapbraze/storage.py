@@ -29,7 +29,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 import time
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -37,6 +36,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
+
+from airflow_provider_heapbraze.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,8 +113,8 @@ def local_copy(path: Any) -> Iterator[Path]:
     if here is not None:
         yield here
         return
-    with tempfile.TemporaryDirectory(prefix="heapbraze-") as folder:
-        yield fetched(path, Path(folder))
+    with scratch_folder() as folder:
+        yield fetched(path, folder)
 
 
 def fetched(path: Any, folder: Path) -> Path:

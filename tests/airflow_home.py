@@ -18,12 +18,22 @@ import psutil
 import pytest
 import requests
 
+from tests.airflow_command import AirflowCommands
+
 PROJECT = Path(__file__).resolve().parents[1]
 COHORT_ID = "heap-cohort"
 DAG_ID = "heap_cohorts_to_braze"
 # The segment in Braze that is built on the cohort, and the property in Heap that it becomes.
 SEGMENT_ID = "segment-of-the-cohort"
 PROPERTY = "in_cohort"
+# What Airflow reads at its import, too.
+ALL_HAVE = {
+    "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+    "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+    "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "data_import_key,pii_salt",
+}
 
 
 def free_port():
@@ -35,8 +45,9 @@ def free_port():
 class Airflow:
     """An Airflow home, driven by its command line as a user would."""
 
-    def __init__(self, home, sandbox):
+    def __init__(self, home, sandbox, commands):
         self.home = home
+        self.commands = commands
         self.sandbox = sandbox
         self.port = free_port()
         self.segment = home / "segment.csv"
@@ -54,11 +65,7 @@ class Airflow:
             **sandbox.environment(),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "AIRFLOW_HOME": str(home),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-            "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "data_import_key,pii_salt",
+            **ALL_HAVE,
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(self.port),
@@ -66,6 +73,8 @@ class Airflow:
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.port}/execution/",
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
+            # No DAG file changes. To import them all again each half minute takes a third of a core.
+            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
             # A triggerer that is killed is known to be gone sooner than by default.
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
             "AIRFLOW__HEAPBRAZE__LEDGER": self.ledger.as_uri(),
@@ -81,16 +90,11 @@ class Airflow:
 
     def run(self, *command):
         """Run a command; return what it printed."""
-        done = subprocess.run(
-            ["airflow", *command],
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout[-5000:]
-        return done.stdout
+        output = self.home / "printed.txt"
+        code = self.commands.run(command, self.environment, output)
+        printed = output.read_text()
+        assert code == 0, printed[-5000:]
+        return printed
 
     def write_cohort(self, **more):
         """Say what the cohort DAG imports."""
@@ -214,25 +218,48 @@ def _ports_of_peers(process):
     return set()
 
 
+@pytest.hookimpl(trylast=True)  # after the test's own fixtures
+def pytest_runtest_teardown(item, nextitem):
+    """Stop the running Airflow after the last test that needs it: idle, too, it takes time from others."""
+    used = "running_airflow" in getattr(item, "funcargs", ())
+    if used and "airflow_commands" not in getattr(nextitem, "fixturenames", ()):
+        (server,) = item._fixtureinfo.name2fixturedefs["running_airflow_server"]
+        server.finish(item._request)  # a test that comes all the same starts it again
+
+
 @pytest.fixture(scope="session")
-def migrated_database(tmp_path_factory):
+def airflow_commands(tmp_path_factory):
+    """Give Airflow's command line, which is imported once."""
+    home = tmp_path_factory.mktemp("airflow-commands")
+    commands = AirflowCommands(
+        {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
+            **ALL_HAVE,
+            "AIRFLOW_HOME": str(home),
+        }
+    )
+    yield commands
+    commands.close()
+
+
+@pytest.fixture(scope="session")
+def migrated_database(airflow_commands, tmp_path_factory):
     """Make a metadata database once; a test takes a copy of it."""
     home = tmp_path_factory.mktemp("airflow-home")
     environment = {
         **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        **ALL_HAVE,
         "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
     }
-    subprocess.run(["airflow", "db", "migrate"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    assert airflow_commands.run(["db", "migrate"], environment, home / "printed.txt") == 0
     return home / "airflow.db"
 
 
 @pytest.fixture
-def airflow(migrated_database, heapbraze_sandbox, tmp_path):
+def airflow(airflow_commands, migrated_database, heapbraze_sandbox, tmp_path):
     (tmp_path / "airflow.db").write_bytes(migrated_database.read_bytes())
-    return Airflow(tmp_path, heapbraze_sandbox)
+    return Airflow(tmp_path, heapbraze_sandbox, airflow_commands)
 
 
 @pytest.fixture
@@ -245,11 +272,11 @@ def running_airflow(running_airflow_server, heapbraze_sandbox):
 
 
 @pytest.fixture(scope="session")
-def running_airflow_server(migrated_database, heapbraze_sandbox_server, tmp_path_factory):
+def running_airflow_server(airflow_commands, migrated_database, heapbraze_sandbox_server, tmp_path_factory):
     """Run a whole Airflow, once for all tests that need one: scheduler, API server and UI."""
     home = tmp_path_factory.mktemp("running-airflow")
     (home / "airflow.db").write_bytes(migrated_database.read_bytes())
-    airflow = Airflow(home, heapbraze_sandbox_server)
+    airflow = Airflow(home, heapbraze_sandbox_server, airflow_commands)
     airflow.write_segment([])  # for the run that the schedule makes at once
     airflow.run("pools", "set", "braze", "1", "Braze imports")
     airflow.run("pools", "set", "heap", "2", "Heap exports")

@@ -14,7 +14,7 @@ pytest_plugins = [
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what shares one running Airflow on one worker: it is started once."""
+    """Keep what shares one Airflow on one worker: it is imported once, and started once."""
     for item in items:
-        if "running_airflow" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("running_airflow"))
+        if "airflow_commands" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("airflow"))

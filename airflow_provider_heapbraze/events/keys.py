@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from array import array
 from bisect import bisect_left
 from heapq import merge
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_heapbraze import storage
+from airflow_provider_heapbraze.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 Keys = array  # of type "q", rising
 
@@ -41,8 +41,8 @@ def write_keys(path: Path, keys: Keys[int]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with tempfile.TemporaryDirectory(prefix="heapbraze-") as folder:
-        file = Path(folder) / "keys"
+    with scratch_folder() as folder:
+        file = folder / "keys"
         pq.write_table(
             pa.table({"key": pa.array(keys, pa.int64())}),
             file,

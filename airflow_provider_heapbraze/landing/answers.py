@@ -81,11 +81,22 @@ NO_TOKEN = Answer(
     "currents_token in the extra of the connection braze_default.",
 )
 BUSY = Answer(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "Too many requests are open.")
-QUARANTINE_FULL = Answer(
-    HTTPStatus.SERVICE_UNAVAILABLE,
-    "quarantine_full",
-    "It is not understood, and its folder below quarantine/ of the landing path is full. Look at what is "
-    "there, and move it away.",
-)
 NOT_WRITTEN = Answer(HTTPStatus.SERVICE_UNAVAILABLE, "not_written", "It could not be written down.")
 UNEXPECTED = Answer(HTTPStatus.SERVICE_UNAVAILABLE, "unexpected", "The receiver failed.")
+
+
+def quarantine_full(size: int, place: str, held: str, most: str) -> Answer:
+    """Answer that a body is not understood, and that there is no room to keep it.
+
+    :param size: of the body, in bytes.
+    :param place: where it belongs, below the landing path.
+    :param held: what is there.
+    :param most: what may be.
+    """
+    return Answer(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "quarantine_full",
+        f"Its body of {size:,} bytes is not understood, and was not kept: its folder below {place} of the "
+        f"landing path holds {held}, and may hold {most}. It comes again; Braze gives up after five days. "
+        "Look at the files that are there, and move them away.",
+    )

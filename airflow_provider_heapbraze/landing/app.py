@@ -77,7 +77,7 @@ class Landing:
         for route in (HEAP, BRAZE):
             self._metrics.open.labels(route).set_function(partial(self._doors.open, route))
         self._notes = Notes(clock)
-        self._writer = Writer(settings.path, self._metrics, self._notes, self._doors)
+        self._writer = Writer(settings.path, self._metrics, self._notes, self._doors, clock)
         self._looking = asyncio.Lock()
         self._look_again = clock.monotonic()
         self._not_ready = ""

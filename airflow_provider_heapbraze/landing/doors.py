@@ -90,4 +90,5 @@ class Doors:
         if limit is None or self._clock.monotonic() < since + LONG:
             raise RefusedError(BUSY)
         del self._readers[route][limit]
-        limit.reschedule(asyncio.get_running_loop().time())
+        with suppress(RuntimeError):  # its own time is over at this very moment: it goes by itself
+            limit.reschedule(asyncio.get_running_loop().time())

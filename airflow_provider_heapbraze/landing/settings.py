@@ -22,6 +22,8 @@ PORT = "HEAPBRAZE_LANDING_PORT"
 MOST_BYTES = "HEAPBRAZE_LANDING_MOST_BYTES"
 HIGHEST_PORT = 65_535
 MOST_OPEN = 64
+# An event of Braze may have 900 KB, and comes in an envelope.
+LEAST_BYTES_THERE_MUST_BE = 1_000_000
 MOST_BYTES_THERE_MAY_BE = 64 << 20
 
 
@@ -120,9 +122,12 @@ def _port(text: str) -> int:
 
 
 def _bytes(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= MOST_BYTES_THERE_MAY_BE):
+    there_may_be = range(LEAST_BYTES_THERE_MUST_BE, MOST_BYTES_THERE_MAY_BE + 1)
+    if not (text.isascii() and text.isdigit() and int(text) in there_may_be):
         raise ConfigurationError(
-            f"{MOST_BYTES} must be a number of bytes, at most {MOST_BYTES_THERE_MAY_BE:,}: as many as "
+            f"{MOST_BYTES} must be a number of bytes, at least {LEAST_BYTES_THERE_MUST_BE:,} and at most "
+            f"{MOST_BYTES_THERE_MAY_BE:,}. An event of Braze may have 900 KB, and Heap does not split a "
+            "page: what is refused for its size and cannot be split comes again and again. As many as "
             f"{MOST_OPEN} bodies of each sender are held in memory."
         )
     return int(text)

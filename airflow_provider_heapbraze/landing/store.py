@@ -51,9 +51,8 @@ class LocalStore:
         """Write beside, flush, rename, flush the folder."""
         target = self._path.joinpath(*folder, name)
         self._make(folder)
-        temporary = target.with_name(
-            f".{name}.{uuid4().hex}.tmp"
-        )  # what a kill left behind is not in the way
+        # A name of its own: what a kill left behind is not in the way.
+        temporary = target.with_name(f".{name}.{uuid4().hex}.tmp")
         try:
             with temporary.open("xb") as file:
                 file.write(data)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
+    from airflow_provider_heapbraze.clients.clock import Clock
     from airflow_provider_heapbraze.landing.doors import Doors
     from airflow_provider_heapbraze.landing.metrics import Metrics
     from airflow_provider_heapbraze.landing.notes import Notes
@@ -55,11 +56,12 @@ class Writer:
 
     :param path: where deliveries land; a path with pathlib's interface.
     :param doors: tell whether other deliveries will come in a moment.
+    :param clock: time, handed in.
     """
 
-    def __init__(self, path: Path, metrics: Metrics, notes: Notes, doors: Doors) -> None:
+    def __init__(self, path: Path, metrics: Metrics, notes: Notes, doors: Doors, clock: Clock) -> None:
         self._store = store_at(path)
-        self._quarantine = Quarantine(path, self._store)
+        self._quarantine = Quarantine(path, self._store, clock)
         self._metrics = metrics
         self._notes = notes
         self._doors = doors

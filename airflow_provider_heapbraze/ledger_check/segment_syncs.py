@@ -32,6 +32,7 @@ def check_segment_sync(root: Path, name: str) -> Account:
             raise ledger.damaged("segment.json is about another folder")
         with workspace() as space:
             snapshot = ledger.newest(space)
+            ledger.pending(space)
     except LedgerDamagedError as damage:
         account.find_damage(ledger, damage)
         return account

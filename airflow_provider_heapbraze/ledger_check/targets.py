@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.ledger_check.account import Account
@@ -15,6 +15,7 @@ from airflow_provider_heapbraze.ledger_folder import (
     log_name,
     numbers,
 )
+from airflow_provider_heapbraze.membership.carried import carried_file
 from airflow_provider_heapbraze.membership.entries import Commit, Plan, Target
 from airflow_provider_heapbraze.membership.ledger import TargetLedger
 from airflow_provider_heapbraze.membership.matching import TABLES, match_folder, read_match
@@ -24,7 +25,7 @@ from airflow_provider_heapbraze.membership.row_counts import rows_in
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from airflow_provider_heapbraze.membership.entries import Settled
+    from airflow_provider_heapbraze.membership.entries import Abandon, Entry, Settled
 
 GROUP = "targets"
 # Whoever is at work writes down what was answered every second, where anything was.
@@ -73,6 +74,7 @@ def check_target(root: Path, name: str, *, deep: bool) -> Account:
             _check_commit(ledger, account, last, every_row=deep)
         else:
             _check_open_plan(root, ledger, account, last, every_row=deep)
+        _check_decisions(ledger, account, last)
     except LedgerDamagedError as damage:
         account.find_damage(ledger, damage)
     if deep:
@@ -102,15 +104,15 @@ def _describe_newest(ledger: TargetLedger, account: Account, found: list[int]) -
     """Say who ran last, as far as the log can be read."""
     for number in reversed(found):
         entry = _entry(ledger, number)
-        if entry is not None and "run_id" in entry:
-            account.newest_run = str(entry["run_id"])
+        if entry is not None:
+            account.newest_run = entry.run_id
             account.at = storage.changed_at(ledger.path(log_name(number)))
             return
 
 
-def _entry(ledger: TargetLedger, number: int) -> dict[str, Any] | None:
+def _entry(ledger: TargetLedger, number: int) -> Entry | Abandon | None:
     try:
-        return ledger.read(log_name(number))
+        return ledger.entry(number)
     except LedgerDamagedError:
         return None
 
@@ -118,6 +120,7 @@ def _entry(ledger: TargetLedger, number: int) -> dict[str, Any] | None:
 def _check_commit(ledger: TargetLedger, account: Account, commit: Commit, *, every_row: bool) -> None:
     account.size = commit.size
     _check_table(ledger, account, commit.snapshot, commit.size, every_row=every_row)
+    _check_carried(ledger, account, commit, every_row=every_row)
     try:
         report = ledger.read_report(commit.report)
     except LedgerDamagedError as damage:
@@ -139,18 +142,42 @@ def _check_open_plan(
     settled = ledger.settled(plan.plan_id)
     account.size = plan.held
     _check_table(ledger, account, plan.base, plan.held, every_row=every_row)
-    _check_table(ledger, account, plan.changes, plan.rows, every_row=every_row)
+    _check_table(ledger, account, plan.changes, plan.rows, every_row=every_row, digest=plan.digest)
+    _check_carried(ledger, account, plan, every_row=every_row)
     _check_settled(ledger, account, plan, settled)
     if not account.findings:
         account.next.append(_what_is_next(ledger, plan, settled))
-        _check_match(root, account, plan)
+        _check_match(root, account, plan, every_row=every_row)
+
+
+def _check_carried(ledger: TargetLedger, account: Account, entry: Entry, *, every_row: bool) -> None:
+    """Look whether what a run hands on to the next one is there."""
+    for name, digest in entry.memory.carried.items():
+        file = carried_file(entry.plan_id, name)
+        if rows_in(ledger.path(file), every_row=every_row, expected=digest) is None:
+            account.find_damage(ledger, ledger.damaged(f"{file} is missing or cannot be read"))
+
+
+def _check_decisions(ledger: TargetLedger, account: Account, last: Entry | None) -> None:
+    """Look whether what was decided about plans that may still be carried out can be read."""
+    for plan_id in ledger.drafts(after=last.number if last else 0):
+        try:
+            ledger.approval_of(plan_id)
+        except LedgerDamagedError as damage:
+            account.find(damage.what, "Its import stops, and sends nothing. Clear the approval task.")
 
 
 def _check_table(
-    ledger: TargetLedger, account: Account, name: str | None, rows: int, *, every_row: bool
+    ledger: TargetLedger,
+    account: Account,
+    name: str | None,
+    rows: int,
+    *,
+    every_row: bool,
+    digest: str = "",
 ) -> None:
     """Look whether a file has as many rows as its entry says; None stands for nobody."""
-    there = 0 if name is None else rows_in(ledger.path(name), every_row=every_row)
+    there = 0 if name is None else rows_in(ledger.path(name), every_row=every_row, expected=digest)
     if there is None:
         account.find_damage(ledger, ledger.damaged(f"{name} is missing or cannot be read"))
     elif there != rows:
@@ -180,16 +207,19 @@ def _what_is_next(ledger: TargetLedger, plan: Plan, settled: Settled) -> str:
     )
 
 
-def _check_match(root: Path, account: Account, plan: Plan) -> None:
+def _check_match(root: Path, account: Account, plan: Plan, *, every_row: bool) -> None:
     """Look whether a re-run finds the match that the plan was made from."""
     folder = match_folder(root, plan.fingerprint)
     try:
-        counts = read_match(folder).counts
+        match = read_match(folder)
     except LedgerDamagedError:
         whole = False
     else:
-        rows = [rows_in(folder / table) for table in TABLES]
-        whole = None not in rows and rows[0] == counts["matched"]
+        rows = [
+            rows_in(folder / table, every_row=every_row, expected=match.digests.get(table, ""))
+            for table in TABLES
+        ]
+        whole = None not in rows and rows[0] == match.counts["matched"]
     if not whole:
         account.find(
             f"matches/{plan.fingerprint}, of which run {plan.run_id} made its plan, is missing or damaged",
@@ -201,15 +231,11 @@ def _check_every_run(ledger: TargetLedger, account: Account, found: list[int]) -
     """Look at what the present state does not need: whoever wants to go back to a run does."""
     for number in found:
         entry = _entry(ledger, number)
-        try:
-            kind = entry.pop("kind", None) if entry else None
-            if entry and kind == Plan.kind:
-                _check_old_plan(ledger, account, Plan(**entry))
-            elif entry and kind == Commit.kind:
-                _check_old_commit(ledger, account, Commit(**entry))
-        except TypeError:
-            entry = None
-        if entry is None:
+        if isinstance(entry, Plan):
+            _check_old_plan(ledger, account, entry)
+        elif isinstance(entry, Commit):
+            _check_old_commit(ledger, account, entry)
+        elif entry is None:
             account.find(f"{log_name(number)} cannot be read", _only_for_undo("that run"))
 
 
@@ -223,10 +249,9 @@ def _check_old_commit(ledger: TargetLedger, account: Account, commit: Commit) ->
 
 def _check_old_plan(ledger: TargetLedger, account: Account, plan: Plan) -> None:
     _check_old_table(ledger, account, plan.base, plan.held, plan.run_id)
-    _check_old_table(ledger, account, plan.changes, plan.rows, plan.run_id)
-    following = _entry(ledger, plan.number + 1)
+    _check_old_table(ledger, account, plan.changes, plan.rows, plan.run_id, digest=plan.digest)
     try:
-        if following and following.get("kind") == "commit":
+        if isinstance(_entry(ledger, plan.number + 1), Commit):
             waterfall(plan, ledger.settled(plan.plan_id))
     except LedgerDamagedError as damage:
         account.find(damage.what, _only_for_undo(f"run {plan.run_id}"))
@@ -235,9 +260,9 @@ def _check_old_plan(ledger: TargetLedger, account: Account, plan: Plan) -> None:
 
 
 def _check_old_table(
-    ledger: TargetLedger, account: Account, name: str | None, rows: int, run_id: str
+    ledger: TargetLedger, account: Account, name: str | None, rows: int, run_id: str, *, digest: str = ""
 ) -> None:
-    there = 0 if name is None else rows_in(ledger.path(name), every_row=True)
+    there = 0 if name is None else rows_in(ledger.path(name), every_row=True, expected=digest)
     if there != rows:
         said = "is missing or cannot be read" if there is None else f"has {there:,} rows, not {rows:,}"
         account.find(f"{name or 'no snapshot'} {said}", _only_for_undo(f"run {run_id}"))

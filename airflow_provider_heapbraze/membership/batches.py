@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of a change set that are sent together.
+    """Rows of a change set that are sent together: removals, or additions.
 
     :param numbers: the rows' numbers; rising.
     :param rows: (kind, value, label, remove) per row.
@@ -20,6 +20,11 @@ class Batch:
 
     numbers: Sequence[int]
     rows: Sequence[tuple[str, str, str, bool]] = field(repr=False)
+
+    @property
+    def removes(self) -> bool:
+        """Tell whether its people leave."""
+        return self.rows[0][3]
 
     def halves(self) -> tuple[Batch, Batch]:
         """Split in two."""

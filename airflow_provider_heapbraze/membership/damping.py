@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_heapbraze import storage
+from airflow_provider_heapbraze.membership.carried import load_carried
 from airflow_provider_heapbraze.membership.holding import KEY, NOBODY, ON_KEY
 from airflow_provider_heapbraze.membership.tables import literal
 
 if TYPE_CHECKING:
-    from airflow_provider_heapbraze.membership.entries import Entry, Plan
+    from airflow_provider_heapbraze.membership.entries import Entry
     from airflow_provider_heapbraze.membership.ledger import TargetLedger
     from airflow_provider_heapbraze.membership.tables import Workspace
+
+NOBODY_LEAVES = f"SELECT *, '' AS since, 0 AS runs, '' AS seen_in FROM ({NOBODY})"
 
 
 @dataclass(frozen=True)
@@ -39,40 +41,39 @@ def keep_leavers(
 
     :raises LedgerDamagedError: the last plan's leavers cannot be read.
     """
-    known = _load_leaving_before(space, ledger, last)
+    if not damping:
+        space.sql(f"CREATE VIEW leaving AS {NOBODY_LEAVES}")
+        return 0
+    load_carried(space, ledger, last, "leaving", NOBODY_LEAVES)
     here = literal(as_of)
     # Where a removal has no answer, nobody knows whether the person is still held: it is asserted again.
     surely_held = (
         f"EXISTS (SELECT 1 FROM held b WHERE {ON_KEY}) "
-        f"AND NOT EXISTS (SELECT 1 FROM unanswered b WHERE {ON_KEY})"
+        f"AND NOT EXISTS (SELECT 1 FROM unanswered b WHERE b.remove AND {ON_KEY})"
     )
     space.sql(
         "CREATE TABLE leaving AS "
         f"SELECT a.kind, a.value, a.label, coalesce(b.since, {here}) AS since, "
         f"coalesce(b.runs, 0) + coalesce(b.seen_in <> {here}, true)::INTEGER AS runs, {here} AS seen_in "
-        f"FROM (SELECT * FROM change a WHERE remove AND {surely_held}) a LEFT JOIN {known} b ON {ON_KEY}"
+        f"FROM (SELECT * FROM change a WHERE remove AND {surely_held}) a "
+        f"LEFT JOIN leaving_before b ON {ON_KEY}"
     )
     hours = f"epoch({here}::TIMESTAMPTZ - since::TIMESTAMPTZ) / 3600"
-    space.sql(f"DELETE FROM leaving WHERE runs >= {damping.runs} AND {hours} >= {damping.hours}")
+    _take_out_who_goes(space, f"runs >= {damping.runs} AND {hours} >= {damping.hours}")
     space.sql(f"DELETE FROM change a WHERE remove AND EXISTS (SELECT 1 FROM leaving b WHERE {ON_KEY})")
     return space.count("leaving")
 
 
-def write_leaving(space: Workspace, ledger: TargetLedger, plan: Plan) -> None:
-    """Write down who is absent and not removed yet."""
-    file = space.folder / "leaving.parquet"
-    space.write(f"SELECT {KEY}, since, runs, seen_in FROM leaving", file)
-    storage.write_whole(ledger.path(_leaving(plan.plan_id)), file)
+def _take_out_who_goes(space: Workspace, due: str) -> None:
+    """Take out of ``leaving`` who goes now: with all the identifiers of one person, when the last is due.
 
-
-def _load_leaving_before(space: Workspace, ledger: TargetLedger, last: Entry | None) -> str:
-    if last is None or not last.leaving:
-        return f"(SELECT *, '' AS since, 0 AS runs, '' AS seen_in FROM ({NOBODY}))"
-    file = _leaving(last.plan_id)
-    if not space.load("left_before", ledger.path(file), rows=last.leaving):
-        raise ledger.not_as_logged(file)
-    return "left_before"
-
-
-def _leaving(plan_id: str) -> str:
-    return f"plans/{plan_id}/leaving.parquet"
+    Where one of them is removed at once, the person is gone.
+    """
+    owner = ", ".join(f"coalesce(b.of_{name}, a.{name})" for name in ("kind", "value", "label"))
+    space.sql(
+        "CREATE TABLE going AS SELECT kind, value, label FROM (SELECT a.kind, a.value, a.label, "
+        f"bool_or(runs IS NULL) OVER person OR bool_and({due}) OVER person AS goes "
+        f"FROM (SELECT * FROM change LEFT JOIN leaving USING ({KEY}) WHERE remove) a "
+        f"LEFT JOIN known_links b ON {ON_KEY} WINDOW person AS (PARTITION BY {owner})) WHERE goes"
+    )
+    space.sql(f"DELETE FROM leaving a WHERE EXISTS (SELECT 1 FROM going b WHERE {ON_KEY})")

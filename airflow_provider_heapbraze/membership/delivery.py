@@ -17,6 +17,7 @@ from airflow_provider_heapbraze.clients.errors import (
     InterruptedCallError,
     RequestRejectedError,
 )
+from airflow_provider_heapbraze.clients.transport import TIMEOUT
 from airflow_provider_heapbraze.membership.account import FLUSH_SECONDS, Account
 from airflow_provider_heapbraze.membership.batches import read_batches
 from airflow_provider_heapbraze.membership.entries import Settled
@@ -24,6 +25,7 @@ from airflow_provider_heapbraze.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from airflow_provider_heapbraze.membership.batches import Batch, Refusals
     from airflow_provider_heapbraze.membership.entries import Plan
@@ -34,6 +36,9 @@ log = logging.getLogger(__name__)
 # 18 connections reach 69.4 requests/s at 250 ms; the rest is for slower answers.
 CONNECTIONS = 24
 CHECK_SECONDS = 5.0
+# A run looks every five seconds whether its place is still its own; a request that it has under way by then
+# ends within the transport's timeouts.
+LOSER_STOPS_WITHIN = CHECK_SECONDS + sum(TIMEOUT)
 # Whoever ends a task waits a few seconds before the process is killed: it is noticed much sooner.
 LOOK_SECONDS = 0.2
 UNSURE_ROUNDS = 4
@@ -93,6 +98,8 @@ class Delivery:
         self._attempt = ledger.begin_attempt(plan)
         self._checked_at = monotonic()
         self._settled = ledger.settled(plan.plan_id)
+        self._removals_were_open = any(self._settled.open_ranges(0, plan.removes))
+        self._alone_from = monotonic() + LOSER_STOPS_WITHIN
         self._unrecorded = Settled()
         self._pace = Pace("changes", total=plan.rows, done=self._settled.rows, show=show, monotonic=monotonic)
 
@@ -135,10 +142,31 @@ class Delivery:
         self._flush()
 
     def _send_rows(self) -> None:
+        """Send the removals, and once each has its answer the additions.
+
+        Somebody may leave under one identifier and enter under another: to the other side it is one person.
+        """
+        if self._settled.rows == self._plan.rows:
+            return
+        with storage.local_copy(self._ledger.path(self._plan.changes)) as changes:
+            self._send_range(changes, 0, self._plan.removes)
+            self._account.check_none_left_open()
+            self._wait_for_earlier_attempts()
+            self._send_range(changes, self._plan.removes, self._plan.rows)
+
+    def _wait_for_earlier_attempts(self) -> None:
+        """Wait until removals that an earlier attempt had under way have surely arrived."""
+        if not (self._removals_were_open and self._plan.adds):
+            return
+        while self._attempt.others_may_be_at_work() and self._monotonic() < self._alone_from:
+            self._check()
+            time.sleep(LOOK_SECONDS)
+
+    def _send_range(self, changes: Path, first: int, last: int) -> None:
         under_way: set[Future[None]] = set()
         with ThreadPoolExecutor(self._connections, thread_name_prefix="deliver") as pool:
             try:
-                for batch in self._open_batches():
+                for batch in self._open_batches(changes, first, last):
                     under_way.add(pool.submit(self._deliver, batch))
                     while len(under_way) >= 2 * self._connections:
                         self._collect(under_way)
@@ -150,11 +178,10 @@ class Delivery:
                 self._record_what_still_comes(under_way)
                 raise
 
-    def _open_batches(self) -> Iterator[Batch]:
-        open_ranges = list(self._settled.open_ranges(self._plan.rows))
+    def _open_batches(self, changes: Path, first: int, last: int) -> Iterator[Batch]:
+        open_ranges = list(self._settled.open_ranges(first, last))
         if open_ranges:
-            with storage.local_copy(self._ledger.path(self._plan.changes)) as changes:
-                yield from read_batches(changes, open_ranges, self._sender.rows_per_request)
+            yield from read_batches(changes, open_ranges, self._sender.rows_per_request)
 
     def _collect(self, under_way: set[Future[None]]) -> None:
         """Wait for an answer, for the time to record, or for the end; take out what is answered."""

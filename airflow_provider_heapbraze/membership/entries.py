@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 
-RUNS_REMEMBERED = 10
+# So many runs say what is usual, and the removals of so many can be asserted again.
+RUNS_COMPARED = 10
+PLANS_REMEMBERED = 30
+PLAN_ID_LENGTH = 21
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,22 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """What a run hands on to the next one, beside the snapshot.
+
+    :param slice: which slice of the unchanged people was asserted again; see :mod:`.reassertion`.
+    :param past: size and match rate of the runs before, as lists of two, oldest first.
+    :param plans: ids of the plans before, oldest first.
+    :param carried: digests of the files that go with the plan, by their names; see :mod:`.carried`.
+    """
+
+    slice: int = 0
+    past: list[list[float]] = field(default_factory=list)
+    plans: list[str] = field(default_factory=list)
+    carried: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Plan:
     """A change set written down, before its first request.
 
@@ -53,10 +72,10 @@ class Plan:
     :param change: what guards look at; see :class:`.guards.ChangeCounts`.
     :param as_of: the time that the run is for, ISO 8601, UTC.
     :param digest: of the file of the change set.
-    :param leaving: how many people are absent and not removed yet; see :mod:`.damping`.
-    :param slice: which slice of the unchanged people is asserted again; see :mod:`.reassertion`.
-    :param past: size and match rate of the runs before, as lists of two, oldest first.
+    :param repeated: how many of the removals repeat one that was made before: the last ones.
+    :param memory: what it knows of the runs before, and carries on itself.
     :param opened_at: when it took its place in the log, UTC epoch seconds; 0 for a draft.
+    :param approval: the :class:`Approval` of a person, where a guard was passed.
     :param recovery: how many plans there were and how many of them were lost, where the ledger was damaged.
     """
 
@@ -77,10 +96,10 @@ class Plan:
     change: dict[str, Any]
     as_of: str
     digest: str = ""
-    leaving: int = 0
-    slice: int = 0
-    past: list[list[float]] = field(default_factory=list)
+    repeated: int = 0
+    memory: Memory = field(default_factory=Memory)
     opened_at: float = 0
+    approval: dict[str, Any] | None = None
     recovery: dict[str, int] | None = None
 
     @property
@@ -93,11 +112,20 @@ class Plan:
         """Return the file of the change set."""
         return f"{self.folder}/changes.parquet"
 
+    def requests(self, rows_per_request: int) -> int:
+        """Return how many requests its changes take: one carries removals or additions."""
+        return -(-self.removes // rows_per_request) - (-self.adds // rows_per_request)
+
     @property
-    def next_past(self) -> list[list[float]]:
-        """Return what the next plan is compared with: this one, too."""
+    def left_behind(self) -> Memory:
+        """Return what the next run is to know, where this plan is not done."""
+        return replace(self.memory, plans=[*self.memory.plans, self.plan_id][-PLANS_REMEMBERED:])
+
+    @property
+    def handed_on(self) -> Memory:
+        """Return what the next run is to know, once this plan is done."""
         mine = [float(self.counts["wanted"]), float(self.change["match_rate"])]
-        return [*self.past, mine][-RUNS_REMEMBERED:]
+        return replace(self.left_behind, past=[*self.memory.past, mine][-RUNS_COMPARED:])
 
     @property
     def rows(self) -> int:
@@ -112,8 +140,7 @@ class Commit:
     :param snapshot: what is held now, or None where nobody is.
     :param size: identifiers in the snapshot.
     :param name: the name that the target surely has, or None where it was never named.
-    :param leaving: as the plan has it; so has ``slice``.
-    :param past: size and match rate of the last runs, this one included.
+    :param memory: what the next run is to know.
     """
 
     kind: ClassVar[str] = "commit"
@@ -128,9 +155,7 @@ class Commit:
     name: str | None
     report: str
     as_of: str
-    leaving: int = 0
-    slice: int = 0
-    past: list[list[float]] = field(default_factory=list)
+    memory: Memory = field(default_factory=Memory)
 
 
 @dataclass(frozen=True)
@@ -150,15 +175,22 @@ class Abandon:
 class Approval:
     """What a person decided about a plan that guards stop.
 
-    :param guards: the guards that this person saw the plan pass.
+    :param guards: the guards that this person saw the plan pass, with the values shown.
     :param by: the person's name in Airflow.
     :param at: when, ISO 8601, UTC.
     """
 
     approved: bool
-    guards: list[str]
+    guards: dict[str, float]
     by: str
     at: str
+
+    def covers(self, guard: str, value: float) -> bool:
+        """Tell whether this person saw that the plan passes a guard, and by no less."""
+        if not self.approved or guard not in self.guards:
+            return False
+        # While a person thinks, the members grow older.
+        return guard == "max_members_age_hours" or value <= self.guards[guard]
 
 
 @dataclass(frozen=True)
@@ -205,16 +237,16 @@ class Settled:
         """Return the number of rows with an answer."""
         return self.acknowledged_rows + len(self.rejected)
 
-    def open_ranges(self, rows: int) -> Iterator[tuple[int, int]]:
-        """Give the ranges of the first ``rows`` rows that have no answer."""
+    def open_ranges(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """Give the ranges of the rows from ``first`` up to, and without, ``last`` that have no answer."""
         answered = _joined([*self.acknowledged, *((row, row + 1) for row in self.rejected)])
-        position = 0
+        position = first
         for start, end in answered:
-            if start > position:
-                yield position, start
+            if position < min(start, last):
+                yield position, min(start, last)
             position = max(position, end)
-        if position < rows:
-            yield position, rows
+        if position < last:
+            yield position, last
 
     def __bool__(self) -> bool:
         return bool(self.acknowledged or self.rejected or self.named)

@@ -19,10 +19,19 @@ if TYPE_CHECKING:
 FEWEST_RUNS = 3
 FEWEST_PEOPLE = 1000
 
+WHAT_TO_GIVE = {
+    "allow_empty": "true or false",
+    "protected": "the location of files, or None, which protects nobody",
+}
+A_LIMIT = "a number, or None, which is no limit"
+
 
 @dataclass
 class Guards:
-    """What a plan may do without a person looking at it. ``None`` switches a guard off.
+    """What a plan may do without a person looking at it.
+
+    ``None`` switches a guard off, also as the text that a template makes of it. An empty text does not: a
+    template gave nothing, and nobody decided anything.
 
     :param max_removed_share: largest share of the people held now that may be removed, 0 to 1.
     :param max_removed: largest number of people that may be removed.
@@ -73,8 +82,10 @@ class Guards:
 
         :param past: size and match rate of the runs before.
         :param protected: how many people would be removed who must not be.
-        :raises ConfigurationError: a limit is not a number in its range.
+        :raises ConfigurationError: a limit is not a number in its range, or a guard is an empty text.
         """
+        for name in self.template_fields:
+            given(name, getattr(self, name))
         found = [*self._breaches(change), *self._unusual(change, past), *self._too_old(change)]
         if protected:
             found.append(Breach("protected", protected, 0, "protected people would be removed"))
@@ -184,6 +195,20 @@ class Breach:
             f"{self.value:,} {self.meaning} (limit {self.limit:,}; to allow it once, clear the task with "
             f"Guards({self.allowance}))"
         )
+
+
+def given(name: str, value: Any) -> Any:
+    """Return what was given for a guard; None where that switches it off.
+
+    :raises ConfigurationError: it is an empty text.
+    """
+    text = str(value).strip()
+    if not text:
+        raise ConfigurationError(
+            f"Guards: {name} is empty: its template gave nothing. Nothing was sent. Give it "
+            f"{WHAT_TO_GIVE.get(name, A_LIMIT)}, and clear the task."
+        )
+    return None if text == "None" else value
 
 
 def _flag(name: str, value: Any) -> bool:

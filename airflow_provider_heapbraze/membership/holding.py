@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_heapbraze import storage
+from airflow_provider_heapbraze.membership.carried import load_carried
 from airflow_provider_heapbraze.membership.entries import Commit
 from airflow_provider_heapbraze.membership.tables import digest, workspace
 
@@ -19,27 +20,53 @@ NOBODY = "SELECT ''::VARCHAR AS kind, ''::VARCHAR AS value, ''::VARCHAR AS label
 
 
 def load_held(space: Workspace, ledger: TargetLedger, last: Entry | None) -> int:
-    """Make ``held`` (S'), ``unanswered`` (U) and ``may_be_held`` (both); return how many surely are.
+    """Make ``held`` (S'), ``unanswered`` (U) and ``may_be_held`` (both).
+
+    ``unanswered`` has the direction of each change, and whether it only repeats an earlier removal.
+
+    :returns: how many surely are held.
 
     :raises LedgerDamagedError: a file of the ledger does not hold what the log says.
     """
     if last is None or isinstance(last, Commit):
         size = load_snapshot(space, ledger, last.snapshot if last else None, last.size if last else 0, "held")
-        space.sql(f"CREATE VIEW unanswered AS {NOBODY}")
+        space.sql(f"CREATE TABLE unanswered AS SELECT *, false AS remove, false AS again FROM ({NOBODY})")
     else:
         settled = ledger.settled(last.plan_id)
         size = _load_held_after(space, ledger, last, settled)
-        _load_refused(space, settled)
         space.sql(
-            f"CREATE TABLE unanswered AS SELECT {KEY} FROM planned "
+            f"CREATE TABLE unanswered AS SELECT {KEY}, remove, {_is_repeated(last)} AS again FROM planned "
             "WHERE file_row_number NOT IN (SELECT row FROM refused) "
             "AND file_row_number NOT IN (SELECT file_row_number FROM acknowledged)"
         )
+    _load_unsure(space, ledger, last)
     space.sql(
         f"CREATE VIEW may_be_held AS SELECT {KEY} FROM held UNION ALL SELECT {KEY} FROM unanswered a "
-        f"WHERE NOT EXISTS (SELECT 1 FROM held b WHERE {ON_KEY})"
+        f"WHERE NOT again AND NOT EXISTS (SELECT 1 FROM held b WHERE {ON_KEY})"
     )
     return size
+
+
+def _load_unsure(space: Workspace, ledger: TargetLedger, last: Entry | None) -> None:
+    """Put those into ``unanswered`` of whom a change had no answer first, and was refused when sent again.
+
+    A refused addition did not make them held, and a refused removal left them held; nobody knows whether they
+    are.
+    """
+    load_carried(space, ledger, last, "unsure", f"SELECT *, false AS remove FROM ({NOBODY})")
+    space.sql(
+        f"INSERT INTO unanswered SELECT {KEY}, remove, false FROM unsure_before a "
+        f"WHERE remove = EXISTS (SELECT 1 FROM held b WHERE {ON_KEY}) "
+        f"AND NOT EXISTS (SELECT 1 FROM unanswered b WHERE {ON_KEY})"
+    )
+
+
+def make_unsure(space: Workspace) -> None:
+    """Make the table ``unsure``, for the next plan: changes of whom an earlier change had no answer."""
+    space.sql(
+        f"CREATE TABLE unsure AS SELECT {KEY}, remove FROM change a "
+        f"WHERE NOT again AND EXISTS (SELECT 1 FROM unanswered b WHERE {ON_KEY})"
+    )
 
 
 def load_snapshot(space: Workspace, ledger: TargetLedger, snapshot: str | None, size: int, view: str) -> int:
@@ -94,7 +121,7 @@ def write_snapshot(ledger: TargetLedger, plan: Plan, settled: Settled) -> tuple[
     :returns: the snapshot's name, None where nobody is held; and its size.
     :raises LedgerDamagedError: a file of the ledger does not hold what the log says.
     """
-    if not settled.acknowledged:
+    if not settled.acknowledged and not settled.rejected:
         return plan.base, plan.held
     with workspace() as space:
         size = _load_held_after(space, ledger, plan, settled)
@@ -130,10 +157,19 @@ def _load_refused(space: Workspace, settled: Settled) -> None:
     )
 
 
+def _is_repeated(plan: Plan) -> str:
+    """Return SQL that tells whether a row of ``planned`` repeats a removal that was made before."""
+    return f"(remove AND file_row_number >= {plan.removes - plan.repeated})"
+
+
 def _load_held_after(space: Workspace, ledger: TargetLedger, plan: Plan, settled: Settled) -> int:
-    """Make the table ``held``: the plan's base with its acknowledged changes; and ``acknowledged``."""
+    """Make the table ``held``: the plan's base with its acknowledged changes; ``acknowledged``; ``refused``.
+
+    Whose removal was refused is held as before, and somebody whose addition never had an answer may be.
+    """
     load_snapshot(space, ledger, plan.base, plan.held, "base")
     load_changes(space, ledger, plan)
+    _load_refused(space, settled)
     space.rows(
         "answered",
         "start BIGINT, stop BIGINT",
@@ -143,10 +179,14 @@ def _load_held_after(space: Workspace, ledger: TargetLedger, plan: Plan, settled
         "CREATE TABLE acknowledged AS SELECT planned.* FROM planned ASOF JOIN answered "
         "ON planned.file_row_number >= answered.start WHERE planned.file_row_number < answered.stop"
     )
+    stay = (
+        f"SELECT {KEY} FROM planned JOIN refused ON file_row_number = row "
+        f"WHERE remove AND NOT {_is_repeated(plan)}"
+    )
     space.sql(
         f"CREATE TABLE held AS SELECT {KEY} FROM base a "
         f"WHERE NOT EXISTS (SELECT 1 FROM acknowledged b WHERE b.remove AND {ON_KEY}) "
-        f"UNION ALL SELECT {KEY} FROM acknowledged a WHERE NOT a.remove "
-        f"AND NOT EXISTS (SELECT 1 FROM base b WHERE {ON_KEY})"
+        f"UNION ALL SELECT {KEY} FROM (SELECT {KEY} FROM acknowledged WHERE NOT remove UNION ALL {stay}) a "
+        f"WHERE NOT EXISTS (SELECT 1 FROM base b WHERE {ON_KEY})"
     )
     return space.count("held")

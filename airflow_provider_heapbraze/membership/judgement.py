@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
-from airflow_provider_heapbraze.membership.guards import ChangeCounts
+from airflow_provider_heapbraze.membership.guards import ChangeCounts, given
 from airflow_provider_heapbraze.membership.holding import load_changes
 from airflow_provider_heapbraze.membership.members import FileMembers, reading
 from airflow_provider_heapbraze.membership.tables import workspace
@@ -26,12 +26,13 @@ COLUMN = "id"
 def breaches_of(plan: Plan, ledger: TargetLedger, guards: Guards, access: Access) -> list[Breach]:
     """Name every limit that a plan passes.
 
-    :raises ConfigurationError: a limit is not a number in its range; or the protected people cannot be read.
+    :raises ConfigurationError: a limit is not a number in its range; a guard is an empty text; or the
+        protected people cannot be read.
     :raises LedgerDamagedError: the plan's changes cannot be read.
     """
-    location = str(guards.protected or "").strip()
-    protected = _protected_removes(plan, ledger, location, access) if location not in {"", "None"} else 0
-    return guards.breaches(ChangeCounts(**plan.change), plan.past, protected)
+    location = given("protected", guards.protected)
+    protected = 0 if location is None else _protected_removes(plan, ledger, str(location).strip(), access)
+    return guards.breaches(ChangeCounts(**plan.change), plan.memory.past, protected)
 
 
 def _protected_removes(plan: Plan, ledger: TargetLedger, location: str, access: Access) -> int:
@@ -47,7 +48,9 @@ def _protected_removes(plan: Plan, ledger: TargetLedger, location: str, access: 
                 "Nothing was sent. Mend the file, or give protected=None."
             )
         load_changes(space, ledger, plan)
-        return space.count("planned SEMI JOIN protected USING (value) WHERE remove")
+        # Whoever is removed once more is out already.
+        leave = f"remove AND file_row_number < {plan.removes - plan.repeated}"
+        return space.count(f"planned SEMI JOIN protected USING (value) WHERE {leave}")
 
 
 def _load_protected(space: Workspace, part: Part) -> None:

@@ -5,8 +5,10 @@ Per target there is a folder::
     target.json                      whom this is about
     log/00000001.json                numbered entries: a plan, or the commit of a plan; or an entry was lost
     plans/<plan id>/plan.json        a plan as drafted
-    plans/<plan id>/changes.parquet  kind, value, label, remove: adds first; a row's place is its number
+    plans/<plan id>/changes.parquet  kind, value, label, remove: removals first; a row's place is its number
     plans/<plan id>/leaving.parquet  who is absent and not removed yet
+    plans/<plan id>/links.parquet    identifiers held that are of one person
+    plans/<plan id>/unsure.parquet   changes of whom a change had no answer before
     plans/<plan id>/decisions/*.json what a person decided about it, where a guard was passed
     plans/<plan id>/attempts/1.json  who works on the plan: the newest attempt owns it
     plans/<plan id>/settled/*.json   which rows were acknowledged or rejected
@@ -43,6 +45,7 @@ from airflow_provider_heapbraze.membership.entries import (
     Commit,
     Entry,
     Last,
+    Memory,
     Plan,
     Settled,
     Target,
@@ -81,7 +84,7 @@ class TargetLedger(LedgerFolder):
         :raises LedgerDamagedError: an entry is missing or cannot be read.
         """
         number = self.last_number()
-        entry = self._read_entry(log_name(number)) if number else None
+        entry = self.entry(number) if number else None
         if isinstance(entry, Abandon):
             raise self.damaged(f"entry {number} of the log was lost, and run {entry.run_id} did not go on")
         begun = map(_number_of, self.begun_plans(after=number))
@@ -89,6 +92,13 @@ class TargetLedger(LedgerFolder):
         if lost:
             raise self.damaged(f"entry {max(lost)} of the log is missing, whose plan had begun")
         return entry
+
+    def entry(self, number: int) -> Entry | Abandon:
+        """Read an entry of the log.
+
+        :raises LedgerDamagedError: it cannot be read.
+        """
+        return self._read_entry(log_name(number))
 
     def last_or_unknown(self) -> Last | None:
         """Read the newest entry; where the log is damaged, return where it ends."""
@@ -114,23 +124,39 @@ class TargetLedger(LedgerFolder):
             except FileExistsError:
                 raise self._lost(number) from None
 
+    def drafts(self, *, after: int = 0) -> list[str]:
+        """Return the ids of plans that were written down, rising.
+
+        :param after: only those for a later place in the log.
+        """
+        ids = (name for name in folders(self.path("plans")) if PLAN_ID.fullmatch(name))
+        return [plan_id for plan_id in ids if _number_of(plan_id) > after]
+
     def begun_plans(self, *, after: int = 0) -> list[str]:
         """Return the ids of plans that somebody worked on, rising.
 
         :param after: only those for a later place in the log.
         """
-        ids = (name for name in folders(self.path("plans")) if PLAN_ID.fullmatch(name))
-        later = (plan_id for plan_id in ids if _number_of(plan_id) > after)
-        return [plan_id for plan_id in later if files(self.path(f"plans/{plan_id}/attempts"))]
+        drafts = self.drafts(after=after)
+        return [plan_id for plan_id in drafts if files(self.path(f"plans/{plan_id}/attempts"))]
 
     def recent_entries(self, before: int) -> Iterator[Entry]:
         """Read the entries before a place in the log, the newest first; without those that cannot be read."""
         for number in reversed(numbers(self.path("log"))):
             if number < before:
                 with suppress(LedgerDamagedError):
-                    entry = self._read_entry(log_name(number))
+                    entry = self.entry(number)
                     if not isinstance(entry, Abandon):
                         yield entry
+
+    def abandoned_numbers(self) -> set[int]:
+        """Return the places of the log that a run filled, since their entries were lost."""
+        found = set()
+        for number in numbers(self.path("log")):
+            with suppress(LedgerDamagedError):
+                if isinstance(self.entry(number), Abandon):
+                    found.add(number)
+        return found
 
     def was_committed_before(self, number: int) -> bool:
         """Tell whether there is a commit before an entry."""
@@ -176,10 +202,17 @@ class TargetLedger(LedgerFolder):
 
         :raises LedgerDamagedError: the decision cannot be read.
         """
-        number = max(numbers(self.path(f"plans/{plan_id}/decisions")), default=0)
+        folder = LedgerFolder(
+            self.path(f"plans/{plan_id}"), way_on="clear the approval task, and decide again."
+        )
+        number = max(numbers(folder.path("decisions")), default=0)
         if not number:
             return None
-        decision = Approval(**self.read(f"plans/{plan_id}/decisions/{number:08d}.json"))
+        name = f"decisions/{number:08d}.json"
+        try:
+            decision = Approval(**folder.read(name))
+        except TypeError:
+            raise folder.damaged(f"{name} is of a form that this version does not know") from None
         return decision if decision.approved else None
 
     def settled(self, plan_id: str) -> Settled:
@@ -226,11 +259,15 @@ class TargetLedger(LedgerFolder):
         begun = self.begun_plans(after=committed)
         return [plan_id for plan_id in begun if plan_id != plan.plan_id]
 
-    def may_be_at_work(self, plan_id: str) -> bool:
-        """Tell whether an attempt at a plan has not said that it ended; one that was killed never does."""
+    def may_be_at_work(self, plan_id: str, *, but_for: int = 0) -> bool:
+        """Tell whether an attempt at a plan has not said that it ended; one that was killed never does.
+
+        :param but_for: the number of an attempt that does not count.
+        """
         names = [path.name for path in files(self.path(f"plans/{plan_id}/attempts"))]
-        ended = {name.removesuffix("-ended.json") for name in names}
-        return any(name.removesuffix(".json") not in ended for name in names if "-" not in name)
+        begun = {int(name.removesuffix(".json")) for name in names if "-" not in name}
+        ended = {int(name.removesuffix("-ended.json")) for name in names if "-" in name}
+        return bool(begun - ended - {but_for})
 
     def last_sign_of_life(self, plan_id: str) -> float | None:
         """Return when somebody was last at work on a plan, UTC epoch seconds; None where nobody can be."""
@@ -243,7 +280,7 @@ class TargetLedger(LedgerFolder):
         try:
             return max(float(self.read(name)["at"]) for name in signs)
         except LedgerDamagedError:
-            return time.time()  # nobody knows: whoever waits for it waits as long as it may take
+            return time.time()  # nobody knows: it is not taken for dead
 
     def describe_target(self) -> None:
         """Write down once whom this folder is about."""
@@ -263,12 +300,14 @@ class TargetLedger(LedgerFolder):
     def _read_entry(self, name: str) -> Entry | Abandon:
         record = self.read(name)
         try:
+            if "memory" in record:
+                record["memory"] = Memory(**record["memory"])
             return _ENTRIES[record.pop("kind")](**record)
         except (KeyError, TypeError):
             raise self.damaged(f"{name} is of a form that this version does not know") from None
 
     def _lost(self, number: int) -> PlaceLostError:
-        entry = self._read_entry(log_name(number))
+        entry = self.entry(number)
         return PlaceLostError(
             f"Run {entry.run_id} took {self.target.folder} over with entry {entry.number} of its log; this "
             "run stops. What it had sent is in that run's plan. Nothing is to be done, unless that run "
@@ -298,6 +337,10 @@ class Attempt:
                 f"A later attempt of run {self._plan.run_id} goes on with plan {self._plan.plan_id}; this "
                 "one stops. Nothing is to be done."
             )
+
+    def others_may_be_at_work(self) -> bool:
+        """Tell whether another attempt at the plan has not said that it ended."""
+        return self._ledger.may_be_at_work(self._plan.plan_id, but_for=self._number)
 
     def record(self, settled: Settled) -> None:
         """Write answers down; called after :meth:`check`."""

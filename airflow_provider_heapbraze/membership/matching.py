@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, UnbalancedError
 from airflow_provider_heapbraze.membership.members import reading
-from airflow_provider_heapbraze.membership.tables import literal, workspace
+from airflow_provider_heapbraze.membership.tables import digest, literal, workspace
 from airflow_provider_heapbraze.membership.values import MACROS
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_provider_heapbraze.membership.members import Access, Members, Part
     from airflow_provider_heapbraze.membership.tables import Workspace
 
-FORMAT = 1
+FORMAT = 2
 RECORD = "match.json"
 BEFORE_ANY = datetime.min.replace(tzinfo=UTC)
 IDENTIFIERS, OTHERS, UNMATCHED = TABLES = ("identifiers.parquet", "others.parquet", "unmatched.parquet")
@@ -40,19 +40,23 @@ class MatchResult:
     :param fingerprint: the same for the same identifiers and counts, in whatever order they came.
     :param counts: ``members``, ``matched``, one per kind, ``duplicates`` and ``unmatched`` by reason.
     :param taken_at: when they were the segment's members, UTC: the newest time that the source tells.
+    :param digests: of the result's files, by their names.
     """
 
     uri: str
     fingerprint: str
     counts: dict[str, Any]
-    taken_at: datetime = field(compare=False)  # the same people at another time are the same match
+    # The same people at another time are the same match, and so are the same rows in another order.
+    taken_at: datetime = field(compare=False)
+    digests: dict[str, str] = field(compare=False)
 
 
 def match(members: Members, matcher: Matcher, access: Access, ledger: Path) -> MatchResult:
     """Match every member, and write down the result.
 
     The folder ``matches/<fingerprint>`` of the ledger holds ``identifiers.parquet`` (kind, value, label; each
-    once), ``others.parquet`` (the identifiers that the same people have beside the chosen one),
+    once), ``others.parquet`` (the identifiers that the same people have beside the chosen one, which is named
+    by ``of_kind``, ``of_value`` and ``of_label``),
     ``unmatched.parquet`` (row, reason, and the values as they came: the only place that has them) and
     ``match.json`` (the counts). The same result is not written twice.
 
@@ -65,16 +69,16 @@ def match(members: Members, matcher: Matcher, access: Access, ledger: Path) -> M
         tables = _write_tables(space, matcher)
         counts = _counts(space, total, matcher.kinds)
         folder = match_folder(ledger, _fingerprint(space, tables, counts))
-        result = MatchResult(storage.uri(folder), folder.name, counts, taken_at)
-        _keep(folder, result, asdict(cast("DataclassInstance", matcher)), tables)
-    return result
+        result = MatchResult(storage.uri(folder), folder.name, counts, taken_at, _digests(tables))
+        return _keep(folder, result, asdict(cast("DataclassInstance", matcher)), tables)
 
 
 def keep_identifiers(space: Workspace, identifiers: str, others: str, ledger: Path) -> MatchResult:
     """Write down people who are matched already, as :func:`match` does.
 
     :param identifiers: query for kind, value and label, each once.
-    :param others: query for other identifiers of the same people.
+    :param others: query for other identifiers of the same people, each with its ``of_kind``, ``of_value`` and
+        ``of_label``.
     :param ledger: folder of all ledgers.
     """
     nobody = "SELECT 0 AS row, '' AS reason WHERE false"
@@ -85,9 +89,8 @@ def keep_identifiers(space: Workspace, identifiers: str, others: str, ledger: Pa
     total = sum(count for _, count in found)
     counts = {"members": total, "matched": total, **dict(found), "duplicates": 0, "unmatched": {}}
     folder = match_folder(ledger, _fingerprint(space, tables, counts))
-    result = MatchResult(storage.uri(folder), folder.name, counts, datetime.now(UTC))
-    _keep(folder, result, {}, tables)
-    return result
+    result = MatchResult(storage.uri(folder), folder.name, counts, datetime.now(UTC), _digests(tables))
+    return _keep(folder, result, {}, tables)
 
 
 def match_folder(ledger: Path, fingerprint: str) -> Path:
@@ -105,7 +108,9 @@ def read_match(folder: Path) -> MatchResult:
         record = json.loads((folder / RECORD).read_bytes())
         if record["format"] == FORMAT:
             taken_at = datetime.fromisoformat(record["taken_at"])
-            return MatchResult(storage.uri(folder), record["fingerprint"], record["counts"], taken_at)
+            return MatchResult(
+                storage.uri(folder), record["fingerprint"], record["counts"], taken_at, record["digests"]
+            )
     raise LedgerDamagedError(
         f"The match {folder.name} is not in the ledger, is damaged, or was written by another version. "
         "Nothing was sent. Clear the match task to make it again."
@@ -154,16 +159,13 @@ def _apply_rule(space: Workspace, members: Members, matcher: Matcher, access: Ac
 def _write_tables(space: Workspace, matcher: Matcher) -> list[Path]:
     """Write the identifiers, the others and the unmatched on the local disk."""
     label = literal(matcher.label)
-    alias = f"SELECT 'alias' AS kind, other_alias AS value, {label} AS label FROM ruled"
-    device = "SELECT 'device_id', other_device_id, '' FROM ruled"
+    own_label = f"CASE kind WHEN 'alias' THEN {label} ELSE '' END"
+    owner = f"kind AS of_kind, value AS of_value, {own_label} AS of_label FROM ruled WHERE kind IS NOT NULL"
+    alias = f"SELECT 'alias' AS kind, other_alias AS value, {label} AS label, {owner}"
+    device = f"SELECT 'device_id', other_device_id, '', {owner}"
     queries = {
-        IDENTIFIERS: (
-            f"SELECT DISTINCT kind, value, CASE kind WHEN 'alias' THEN {label} ELSE '' END AS label "
-            "FROM ruled WHERE kind IS NOT NULL"
-        ),
-        OTHERS: (
-            f"{alias} WHERE other_alias IS NOT NULL UNION ALL {device} WHERE other_device_id IS NOT NULL"
-        ),
+        IDENTIFIERS: f"SELECT DISTINCT kind, value, {own_label} AS label FROM ruled WHERE kind IS NOT NULL",
+        OTHERS: f"{alias} AND other_alias IS NOT NULL UNION ALL {device} AND other_device_id IS NOT NULL",
         UNMATCHED: f'SELECT "row", reason, {", ".join(matcher.roles)} FROM ruled WHERE kind IS NULL',
     }
     for name, query in queries.items():
@@ -204,8 +206,17 @@ def _fingerprint(space: Workspace, tables: Sequence[Path], counts: Mapping[str, 
     return hashlib.sha256(json.dumps([sums, counts], sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _keep(folder: Path, result: MatchResult, mapping: Mapping[str, Any], tables: Sequence[Path]) -> None:
-    """Put the result in its place, unless it is there; the record last: whoever reads it finds the rest."""
+def _digests(tables: Sequence[Path]) -> dict[str, str]:
+    return {table.name: digest(table) for table in tables}
+
+
+def _keep(
+    folder: Path, result: MatchResult, mapping: Mapping[str, Any], tables: Sequence[Path]
+) -> MatchResult:
+    """Put the result in its place, unless it is there; the record last: whoever reads it finds the rest.
+
+    :returns: the result as it is there now.
+    """
     if not _is_kept(folder):
         record = tables[0].with_name(RECORD)
         record.write_text(
@@ -217,20 +228,24 @@ def _keep(folder: Path, result: MatchResult, mapping: Mapping[str, Any], tables:
                     "taken_at": result.taken_at.isoformat(),
                     "mapping": mapping,
                     "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "bytes": {table.name: table.stat().st_size for table in tables},
+                    "digests": result.digests,
                 },
                 indent=1,
             )
         )
         for file in (*tables, record):
             storage.write_whole(folder / file.name, file)
+    return replace(read_match(folder), taken_at=result.taken_at)
 
 
 def _is_kept(folder: Path) -> bool:
-    """Tell whether a result is there and whole: a file that was cut off is made again."""
-    sizes = {path.name: size for path, size in storage.listed(folder)}
-    with suppress(LedgerDamagedError, KeyError):
-        read_match(folder)
-        written = json.loads((folder / RECORD).read_bytes())["bytes"]
-        return bool(written == {name: sizes[name] for name in TABLES})
+    """Tell whether a result is there and whole: a file that was damaged is made again."""
+    with suppress(LedgerDamagedError, FileNotFoundError):
+        written = read_match(folder).digests
+        return all(_digest_there(folder / name) == written.get(name) for name in TABLES)
     return False
+
+
+def _digest_there(file: Path) -> str:
+    with storage.local_copy(file) as copy:
+        return digest(copy)

@@ -15,17 +15,25 @@ only after a while (:mod:`.damping`). Where the ledger is damaged, S' is not kno
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
-from airflow_provider_heapbraze.membership.damping import Damping, keep_leavers, write_leaving
-from airflow_provider_heapbraze.membership.entries import Commit, Plan, Unknown, new_plan_id
+from airflow_provider_heapbraze.membership.carried import write_carried
+from airflow_provider_heapbraze.membership.damping import Damping, keep_leavers
+from airflow_provider_heapbraze.membership.entries import Commit, Memory, Plan, Unknown, new_plan_id
 from airflow_provider_heapbraze.membership.errors import StalePlanError
 from airflow_provider_heapbraze.membership.guards import ChangeCounts
-from airflow_provider_heapbraze.membership.holding import KEY, ON_KEY, load_held, write_held
-from airflow_provider_heapbraze.membership.reassertion import Slice, removed_lately
+from airflow_provider_heapbraze.membership.holding import KEY, ON_KEY, load_held, make_unsure, write_held
+from airflow_provider_heapbraze.membership.matching import IDENTIFIERS, OTHERS
+from airflow_provider_heapbraze.membership.one_person import (
+    assert_whom_a_removal_takes,
+    keep_whom_another_identifier_holds,
+    load_links,
+    make_links,
+)
+from airflow_provider_heapbraze.membership.reassertion import Slice, repeat_removals
 from airflow_provider_heapbraze.membership.recovery import load_whatever_is_known
 from airflow_provider_heapbraze.membership.tables import digest, workspace
 
@@ -36,6 +44,7 @@ if TYPE_CHECKING:
     from airflow_provider_heapbraze.membership.entries import Entry, Last
     from airflow_provider_heapbraze.membership.ledger import TargetLedger
     from airflow_provider_heapbraze.membership.matching import MatchResult
+    from airflow_provider_heapbraze.membership.recovery import Found
     from airflow_provider_heapbraze.membership.tables import Workspace
 
 
@@ -99,50 +108,81 @@ def make_plan(ledger: TargetLedger, last: Last | None, request: Request) -> Plan
 def _make_plan(ledger: TargetLedger, last: Last | None, request: Request) -> Plan:
     number = last.number + 1 if last else 1
     plan_id = new_plan_id(number)
-    known = None if isinstance(last, Unknown) else last
-    slice_ = Slice.after(known.slice if known else 0, request.reassert_share, everybody=request.force_full)
     ledger.describe_target()
     with workspace() as space:
         _load_match(space, request)
-        found = load_whatever_is_known(space, ledger) if isinstance(last, Unknown) else None
-        held = 0 if isinstance(last, Unknown) else load_held(space, ledger, last)
-        base = _base(space, ledger, known, plan_id)
-        again = removed_lately(space, ledger, number, slice_) if slice_.of and not found else None
-        _changes(space, slice_, again)
-        leaving = keep_leavers(space, ledger, known, request.as_of, request.damping) if request.damping else 0
+        start = _load_start(space, ledger, last, request.match_folder.parent)
+        slice_ = Slice.after(start.memory.slice, request.reassert_share, everybody=request.force_full)
+        _changes(space, slice_)
+        if not start.found:
+            repeat_removals(space, ledger, start.memory.plans, slice_)
+        keep_whom_another_identifier_holds(space)
+        leaving = keep_leavers(space, ledger, start.last, request.as_of, request.damping)
+        assert_whom_a_removal_takes(space)
+        make_links(space)
+        make_unsure(space)
         changes = space.folder / "changes.parquet"
-        space.write(
-            f"SELECT {KEY}, remove FROM change WHERE NOT remove "
-            f"UNION ALL SELECT {KEY}, remove FROM change WHERE remove",
-            changes,
-        )
-        counts = {**_counts(space, request, held), "leaving": leaving}
+        _write_changes(space, changes)
+        counts = {**_counts(space, request, start.held), "leaving": leaving}
+        carried = write_carried(space, ledger, plan_id, ("leaving", "links", "unsure"))
+        named = _surely_named(ledger, start.last)
         plan = Plan(
             number=number,
             plan_id=plan_id,
             run_id=request.run_id,
             fingerprint=request.match.fingerprint,
-            base=base,
-            held=held,
+            base=_base(space, ledger, start.last, plan_id),
+            held=start.held,
             adds=counts["adds"],
             removes=counts["removes"],
             forced=request.force_full,
-            name=request.name if _is_anybody(counts) or _surely_named(ledger, known) else None,
-            name_known=_surely_named(ledger, known) == request.name,
+            name=request.name if _is_anybody(counts) or named else None,
+            name_known=named == request.name,
             counts=counts,
             change=asdict(_change_counts(space, counts["wanted"], request.match)),
             as_of=request.as_of,
             digest=digest(changes),
-            leaving=leaving,
-            slice=slice_.number,
-            past=known.past if known else [],
-            recovery=asdict(found) if found else None,
+            repeated=space.count("change WHERE again"),
+            memory=replace(start.memory, slice=slice_.number, carried=carried),
+            recovery=asdict(start.found) if start.found else None,
         )
-        if leaving:
-            write_leaving(space, ledger, plan)
         storage.write_whole(ledger.path(plan.changes), changes)
     ledger.draft(plan)
     return plan
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a plan starts from.
+
+    :param last: the newest entry; None where there is none, or where it does not tell who is held.
+    :param memory: what the runs before hand on.
+    :param held: how many people surely are held.
+    :param found: what is left of a damaged ledger.
+    """
+
+    last: Entry | None
+    memory: Memory
+    held: int
+    found: Found | None = None
+
+
+def _load_start(space: Workspace, ledger: TargetLedger, last: Last | None, matches: Path) -> Start:
+    """Make ``held``, ``unanswered``, ``may_be_held`` and ``known_links``."""
+    if not isinstance(last, Unknown):
+        start = Start(last, _memory_after(last), load_held(space, ledger, last))
+    else:
+        found = load_whatever_is_known(space, ledger, last.number)
+        newest = next(ledger.recent_entries(last.number + 1), None)
+        start = Start(None, _memory_after(newest), 0, found)
+    load_links(space, ledger, start.last, matches)
+    return start
+
+
+def _memory_after(last: Entry | None) -> Memory:
+    if last is None:
+        return Memory()
+    return last.left_behind if isinstance(last, Plan) else last.memory
 
 
 def finished_before(last: Last | None, request: Request) -> Commit | None:
@@ -197,10 +237,14 @@ def _base(space: Workspace, ledger: TargetLedger, last: Entry | None, plan_id: s
 
 def _load_match(space: Workspace, request: Request) -> None:
     """Make the views ``matched``, ``wanted`` and ``others``."""
-    matched = space.load(
-        "matched", request.match_folder / "identifiers.parquet", rows=request.match.counts["matched"]
+    match, folder = request.match, request.match_folder
+    there = space.load(
+        "matched",
+        folder / IDENTIFIERS,
+        rows=match.counts["matched"],
+        expected=match.digests.get(IDENTIFIERS, ""),
     )
-    if not (matched and space.load("others", request.match_folder / "others.parquet")):
+    if not (there and space.load("others", folder / OTHERS, expected=match.digests.get(OTHERS, ""))):
         raise LedgerDamagedError(
             f"The match {request.match.fingerprint} is missing in the ledger, or damaged. Nothing was sent. "
             "Clear the match task to make it again."
@@ -212,23 +256,24 @@ def _quoted(kinds: Sequence[str]) -> str:
     return ", ".join(f"'{kind}'" for kind in kinds)
 
 
-def _changes(space: Workspace, slice_: Slice, removed_lately: str | None) -> None:
-    """Make the table ``change`` by the formulas above."""
+def _changes(space: Workspace, slice_: Slice) -> None:
+    """Make the table ``change`` by the formulas above; ``again`` is for removals that repeat one."""
     space.sql(
         "CREATE TABLE change AS SELECT "
         "coalesce(a.kind, b.kind) AS kind, coalesce(a.value, b.value) AS value, "
-        "coalesce(a.label, b.label) AS label, a.kind IS NULL AS remove "
+        "coalesce(a.label, b.label) AS label, a.kind IS NULL AS remove, false AS again "
         f"FROM wanted a FULL JOIN held b ON {ON_KEY} WHERE a.kind IS NULL OR b.kind IS NULL OR {slice_.holds}"
     )
-    space.sql(f"INSERT INTO change SELECT {KEY}, NOT {_IN_WANTED} FROM unanswered a WHERE NOT {_IN_CHANGE}")
-    if removed_lately is not None:
-        space.sql(
-            f"INSERT INTO change SELECT {KEY}, true FROM ({removed_lately}) a "
-            f"WHERE NOT {_IN_WANTED} AND NOT {_IN_CHANGE}"
-        )
-    # Somebody who is wanted under another identifier now is the same person to the other side: removing the
-    # old identifier would remove the person. It stays held, and goes when the person goes.
-    space.sql(f"DELETE FROM change a WHERE remove AND EXISTS (SELECT 1 FROM others b WHERE {ON_KEY})")
+    space.sql(
+        f"INSERT INTO change SELECT {KEY}, NOT {_IN_WANTED}, again AND NOT {_IN_WANTED} "
+        f"FROM unanswered a WHERE NOT {_IN_CHANGE}"
+    )
+
+
+def _write_changes(space: Workspace, file: Path) -> None:
+    """Write the change set: removals first, the repeated ones after the others; then the additions."""
+    parts = ("remove AND NOT again", "remove AND again", "NOT remove")
+    space.write(" UNION ALL ".join(f"SELECT {KEY}, remove FROM change WHERE {part}" for part in parts), file)
 
 
 _IN_WANTED = f"EXISTS (SELECT 1 FROM wanted b WHERE {ON_KEY})"
@@ -251,6 +296,7 @@ def _counts(space: Workspace, request: Request, held: int) -> dict[str, Any]:
         "unchanged": space.count(f"wanted a WHERE NOT {_IN_CHANGE}"),
         "adds": space.count("change WHERE NOT remove"),
         "removes": space.count("change WHERE remove"),
+        # Who enters and is in already, and who leaves and is out already.
         "asserted_again": space.count(f"change a WHERE NOT remove AND {_IN_HELD}")
         + space.count(f"change a WHERE remove AND NOT {_MAY_BE_HELD}"),
     }

@@ -1,25 +1,32 @@
 """Assert a slice of what has not changed again, so that a write which the other side lost heals.
 
-The share 1/N makes N slices, and each plan takes the next one: after N runs everybody was asserted once more,
-the removals of the last runs included. The price is 1/N of the size, and about one night's removals, per run.
+The share 1/N makes N slices, and each plan takes the next one: after N runs everybody was asserted once more.
+Removals are repeated after 1, 7 and 30 runs. The price is 1/N of the size, and about three nights' removals,
+per run.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_heapbraze.membership.entries import Plan
-from airflow_provider_heapbraze.membership.holding import KEY, ON_KEY
+from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
+from airflow_provider_heapbraze.membership.holding import KEY, NOBODY, ON_KEY
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow_provider_heapbraze.membership.ledger import TargetLedger
     from airflow_provider_heapbraze.membership.tables import Workspace
 
-# Removals of so many runs are asserted again, and of more where there are more slices.
-REMOVALS_OF_RUNS = 30
-# Not an alias and not a device id: by now it may be of somebody who is wanted under another identifier.
+log = logging.getLogger(__name__)
+
+# A removal is repeated after so many runs. Where everybody is asserted, those of all of the last 30 are.
+REPEATED_AFTER_RUNS = (1, 7, 30)
+# An alias or a device id may be of somebody else by now. Where people are wanted or held under such
+# identifiers, one of them may be the person whose external id was removed: nothing is repeated then.
 OF_ONE_PERSON = "('external_id', 'identity')"
 
 
@@ -55,28 +62,40 @@ class Slice:
         return f"{digest} % {self.of} = {self.number % self.of}"
 
 
-def removed_lately(space: Workspace, ledger: TargetLedger, before: int, slice_: Slice) -> str:
-    """Return the query for whom recent plans removed and nobody added since: those in the slice.
+def repeat_removals(space: Workspace, ledger: TargetLedger, plans: Sequence[str], slice_: Slice) -> None:
+    """Put removals of the plans before into ``change`` once more, where nobody holds the person again.
 
-    :param before: only plans before this place in the log.
-    :raises LedgerDamagedError: a plan of them cannot be read.
+    :param plans: ids of the plans before, oldest first.
     """
-    runs = max(REMOVALS_OF_RUNS, slice_.of)
-    found: list[Plan] = []
-    for entry in ledger.recent_entries(before):
-        if len(found) == runs:
-            break
-        if isinstance(entry, Plan):
-            found.append(entry)
-    views = []
-    for plan in found:
-        if plan.removes:
-            view = f"removed_{plan.number}"
-            if not space.load(view, ledger.path(plan.changes), rows=plan.rows, expected=plan.digest):
-                raise ledger.not_as_logged(plan.changes)
-            views.append(f"SELECT {KEY} FROM {view} WHERE remove")
-    union = " UNION ".join(views) or f"SELECT {KEY} FROM held WHERE false"
-    return (
-        f"SELECT {KEY} FROM ({union}) a WHERE kind IN {OF_ONE_PERSON} AND {slice_.holds} "
+    runs = range(1, len(plans) + 1) if slice_.of == 1 else REPEATED_AFTER_RUNS if slice_.of else ()
+    repeated = [_load_removed(space, ledger, plans[-run]) for run in runs if run <= len(plans)]
+    union = " UNION ".join(f"SELECT {KEY} FROM {view}" for view in repeated if view) or NOBODY
+    space.sql(
+        f"INSERT INTO change SELECT {KEY}, true, true FROM ({union}) a "
+        f"WHERE NOT EXISTS (SELECT 1 FROM wanted WHERE kind NOT IN {OF_ONE_PERSON}) "
+        f"AND NOT EXISTS (SELECT 1 FROM may_be_held WHERE kind NOT IN {OF_ONE_PERSON}) "
+        f"AND NOT EXISTS (SELECT 1 FROM wanted b WHERE {ON_KEY}) "
+        f"AND NOT EXISTS (SELECT 1 FROM change b WHERE {ON_KEY}) "
         f"AND NOT EXISTS (SELECT 1 FROM held b WHERE {ON_KEY})"
     )
+
+
+def _load_removed(space: Workspace, ledger: TargetLedger, plan_id: str) -> str | None:
+    """Make a view of whom a plan removed for the first time; None where there is nobody."""
+    view = f"removed_{plan_id.replace('-', '_')}"
+    try:
+        plan = ledger.read_draft(plan_id)
+        removed = plan.removes - plan.repeated
+        if not removed:
+            return None
+        if not space.load(f"{view}_changes", ledger.path(plan.changes), rows=plan.rows, expected=plan.digest):
+            raise ledger.not_as_logged(plan.changes)
+    except LedgerDamagedError as damage:
+        # It is a second chance: the first removal was acknowledged.
+        log.warning("Removals of plan %s are not asserted again: %s.", plan_id, damage.what)
+        return None
+    space.sql(
+        f"CREATE VIEW {view} AS SELECT {KEY} FROM {view}_changes "
+        f"WHERE kind IN {OF_ONE_PERSON} AND file_row_number < {removed}"
+    )
+    return view

@@ -9,15 +9,19 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
+from airflow_provider_heapbraze.membership.entries import PLAN_ID_LENGTH, Plan
 from airflow_provider_heapbraze.membership.holding import KEY, NOBODY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
+    from airflow_provider_heapbraze.membership.entries import Entry
     from airflow_provider_heapbraze.membership.ledger import TargetLedger
     from airflow_provider_heapbraze.membership.tables import Workspace
 
@@ -28,7 +32,7 @@ log = logging.getLogger(__name__)
 class Found:
     """What is left of a damaged ledger.
 
-    :param plans: how many plans were begun.
+    :param plans: how many plans were begun, as far as anybody can tell.
     :param lost: of how many of them nothing tells any more whom they added.
     """
 
@@ -36,19 +40,32 @@ class Found:
     lost: int
 
 
-def load_whatever_is_known(space: Workspace, ledger: TargetLedger) -> Found:
+def load_whatever_is_known(space: Workspace, ledger: TargetLedger, last: int) -> Found:
     """Make ``held`` (nobody, surely), ``unanswered`` (whom we ever added) and ``may_be_held``.
 
     The last is what guards compare with: the newest snapshot that can be read, or else whom we ever added.
+
+    :param last: the highest number in the log that is, or was, taken.
     """
-    begun = ledger.begun_plans()
-    views = [_load_added(space, ledger, number, plan_id) for number, plan_id in enumerate(begun)]
-    added = [f"SELECT {KEY} FROM {view}" for view in views if view]
+    entries = list(ledger.recent_entries(last + 1))
+    logged = {entry.plan_id: entry.digest for entry in entries if isinstance(entry, Plan)}
+    plans = sorted({*ledger.begun_plans(), *logged})
+    snapshots = {name[:PLAN_ID_LENGTH]: name for name in _names(ledger.path("snapshots"))}
+    told = [
+        _load_changes(space, ledger, plan_id, logged.get(plan_id))
+        or _load_state_after(space, ledger, plan_id, following, snapshots)
+        for plan_id, following in zip_longest(plans, plans[1:])
+    ]
+    newest = _newest_snapshot(space, ledger, snapshots)
+    everybody = [f"SELECT {KEY} FROM {view}" for view in {*told, newest} if view]
     space.sql(f"CREATE VIEW held AS {NOBODY}")
-    space.sql(f"CREATE TABLE unanswered AS SELECT DISTINCT * FROM ({' UNION ALL '.join([NOBODY, *added])})")
-    newest = next((view for view in _snapshots(space, ledger) if view), None)
+    space.sql(
+        f"CREATE TABLE unanswered AS SELECT DISTINCT {KEY}, false AS remove, false AS again "
+        f"FROM ({' UNION ALL '.join([NOBODY, *everybody])})"
+    )
     space.sql(f"CREATE VIEW may_be_held AS SELECT {KEY} FROM {newest or 'unanswered'}")
-    found = Found(len(begun), views.count(None))
+    without_trace = _places_without_trace(ledger, last, entries, plans, snapshots)
+    found = Found(len(plans) + without_trace, told.count(None) + without_trace)
     log.warning(
         "The ledger of %s is damaged, and this run goes on all the same: everybody who is wanted is sent, "
         "and everybody else is removed whom one of %s plans added. %s",
@@ -61,30 +78,62 @@ def load_whatever_is_known(space: Workspace, ledger: TargetLedger) -> Found:
     return found
 
 
-def _load_added(space: Workspace, ledger: TargetLedger, number: int, plan_id: str) -> str | None:
-    """Make a view of whom a plan added: by itself, or by the snapshot after it."""
-    view = f"added_{number}"
-    expected = ""
-    with suppress(LedgerDamagedError):
-        expected = ledger.read_draft(plan_id).digest
-    if space.load(f"plan_{number}", ledger.path(f"plans/{plan_id}/changes.parquet"), expected=expected):
-        space.sql(f"CREATE VIEW {view} AS SELECT {KEY} FROM plan_{number} WHERE NOT remove")
-        return view
-    after = (name for name in _snapshot_names(ledger) if name.startswith(plan_id))
-    loaded = (
-        f"{view}_{place}"
-        for place, name in enumerate(after)
-        if space.load(f"{view}_{place}", ledger.path(f"snapshots/{name}"))
+def _load_changes(space: Workspace, ledger: TargetLedger, plan_id: str, digest: str | None) -> str | None:
+    """Make a view of whom a plan touched.
+
+    :param digest: of the file, where the log says it.
+    """
+    # Removals count, too: whom they remove was added by a plan that may be lost.
+    view = f"plan_{_sql_name(plan_id)}"
+    if digest is None:
+        with suppress(LedgerDamagedError):
+            digest = ledger.read_draft(plan_id).digest
+    loaded = space.load(
+        view,
+        ledger.path(f"plans/{plan_id}/changes.parquet"),
+        expected=digest or "",
+        every_row=digest is None,
     )
-    return next(loaded, None)
+    return view if loaded else None
 
 
-def _snapshots(space: Workspace, ledger: TargetLedger) -> Iterator[str | None]:
-    """Make views of the snapshots, the newest first; None where one cannot be read."""
-    for place, name in enumerate(sorted(_snapshot_names(ledger), reverse=True)):
-        view = f"snapshot_{place}"
-        yield view if space.load(view, ledger.path(f"snapshots/{name}")) else None
+def _load_state_after(
+    space: Workspace, ledger: TargetLedger, plan_id: str, following: str | None, snapshots: Mapping[str, str]
+) -> str | None:
+    """Make a view of what was held after a plan: its snapshot, or the base of the plan that followed."""
+    view = f"after_{_sql_name(plan_id)}"
+    name = f"snapshots/{snapshots[plan_id]}" if plan_id in snapshots else None
+    if following and not name:
+        with suppress(LedgerDamagedError):
+            name = ledger.read_draft(following).base
+    return view if name and space.load(view, ledger.path(name)) else None
 
 
-def _snapshot_names(ledger: TargetLedger) -> list[str]:
-    return [path.name for path, _ in storage.listed(ledger.path("snapshots"))]
+def _newest_snapshot(space: Workspace, ledger: TargetLedger, snapshots: Mapping[str, str]) -> str | None:
+    for plan_id, name in sorted(snapshots.items(), reverse=True):
+        view = f"snapshot_{_sql_name(plan_id)}"
+        if space.load(view, ledger.path(f"snapshots/{name}")):
+            return view
+    return None
+
+
+def _places_without_trace(
+    ledger: TargetLedger,
+    last: int,
+    entries: Sequence[Entry],
+    plans: Sequence[str],
+    snapshots: Mapping[str, str],
+) -> int:
+    """Count the places of the log of which nothing is left: each may have been a plan's."""
+    known = {entry.number for entry in entries} | ledger.abandoned_numbers()
+    known |= {int(plan_id[:8]) for plan_id in plans}
+    known |= {int(plan_id[:8]) + 1 for plan_id in snapshots}  # the commit that made it
+    return len(set(range(1, last + 1)) - known)
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.name for path, _ in storage.listed(folder)]
+
+
+def _sql_name(plan_id: str) -> str:
+    return plan_id.replace("-", "_")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
+from airflow_provider_heapbraze.membership.carried import load_carried
 from airflow_provider_heapbraze.membership.entries import Commit
 from airflow_provider_heapbraze.membership.holding import KEY, load_snapshot
 from airflow_provider_heapbraze.membership.matching import OTHERS, keep_identifiers, match_folder
+from airflow_provider_heapbraze.membership.one_person import NO_LINKS, OWNER
 from airflow_provider_heapbraze.membership.tables import workspace
 
 if TYPE_CHECKING:
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_heapbraze.membership.ledger import TargetLedger
     from airflow_provider_heapbraze.membership.matching import MatchResult
+
+log = logging.getLogger(__name__)
 
 RUNS_SHOWN = 10
 
@@ -25,8 +30,13 @@ def find_run(ledger: TargetLedger, run_id: str) -> Commit:
     :param run_id: as an import returns it, ``<DAG>/<run>/<task>``; or the DAG run's alone.
     :raises ConfigurationError: no run of this name has ended here, or several have.
     """
-    commits = [entry for entry in ledger.recent_entries(ledger.next_number()) if isinstance(entry, Commit)]
-    found = [commit for commit in commits if run_id in {commit.run_id, *commit.run_id.split("/")[1:2]}]
+    commits = []
+    for entry in ledger.recent_entries(ledger.next_number()):
+        if isinstance(entry, Commit):
+            if entry.run_id == run_id:
+                return entry
+            commits.append(entry)
+    found = [commit for commit in commits if run_id in commit.run_id.split("/")[1:2]]
     if found and len({commit.run_id for commit in found}) == 1:
         return found[0]
     shown = "; ".join(f"{commit.run_id} ({commit.size:,} people)" for commit in commits[:RUNS_SHOWN])
@@ -46,6 +56,14 @@ def match_of_run(ledger: TargetLedger, commit: Commit, root: Path) -> MatchResul
     with workspace() as space:
         load_snapshot(space, ledger, commit.snapshot, commit.size, "held")
         # Other identifiers of the same people: removing one of them would remove the person.
-        known = space.load("others", match_folder(root, commit.fingerprint) / OTHERS)
-        others = f"SELECT {KEY} FROM others" if known else f"SELECT {KEY} FROM held WHERE false"
-        return keep_identifiers(space, f"SELECT {KEY} FROM held", others, root)
+        load_carried(space, ledger, commit, "links", NO_LINKS)
+        links = f"SELECT {KEY}, {OWNER} FROM links_before"
+        if space.load("others", match_folder(root, commit.fingerprint) / OTHERS):
+            links += f" UNION SELECT {KEY}, {OWNER} FROM others"
+        else:
+            log.warning(
+                "The match of run %s is not in the ledger any more, or damaged: which identifiers were of "
+                "one person that night is only known of those that were held.",
+                commit.run_id,
+            )
+        return keep_identifiers(space, f"SELECT {KEY} FROM held", links, root)

@@ -11,18 +11,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def rows_in(path: Path, *, every_row: bool = False) -> int | None:
+def rows_in(path: Path, *, every_row: bool = False, expected: str = "") -> int | None:
     """Return how many rows a Parquet file has, by its end; None where it is missing or damaged.
 
-    :param every_row: read them all, and compare the digest that its name may end with: slow, and sees what is
-        damaged within.
+    :param every_row: read them all, and compare the digest: slow, and sees what is damaged within.
+    :param expected: the file's digest, where it is known; else its name may end with it.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         if every_row:
-            return _rows_read(path)
+            return _rows_read(path, expected or digest_in(path.name))
         with path.open("rb") as opened, pq.ParquetFile(opened) as file:
             return int(file.metadata.num_rows)
     except PermissionError:
@@ -31,10 +31,9 @@ def rows_in(path: Path, *, every_row: bool = False) -> int | None:
         return None
 
 
-def _rows_read(path: Path) -> int | None:
+def _rows_read(path: Path, expected: str) -> int | None:
     import pyarrow.parquet as pq
 
-    expected = digest_in(path.name)
     with storage.local_copy(path) as copy:
         if expected and digest(copy) != expected:
             return None

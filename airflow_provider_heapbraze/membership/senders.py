@@ -12,7 +12,7 @@ from airflow_provider_heapbraze.clients.heap import USERS_PER_REQUEST
 from airflow_provider_heapbraze.membership.batches import Refusals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from airflow_provider_heapbraze.clients.braze import BrazeClient
     from airflow_provider_heapbraze.clients.concurrency import AdaptiveConcurrency
@@ -72,13 +72,8 @@ class CohortSender:
         self._client.name_cohort(self._cohort_id, name, datetime.now(UTC), check=check)
 
     def send(self, batch: Batch, *, lane: AdaptiveConcurrency, check: Callable[[], None]) -> Refusals:
-        """Send one batch: those who enter, then those who leave; an empty side is left out."""
-        changes = [
-            _cohort_change((row for row in batch.rows if row[3] is leaving), should_remove=leaving)
-            for leaving in (False, True)
-            if any(row[3] is leaving for row in batch.rows)
-        ]
-        self._client.change_cohort(self._cohort_id, changes, lane=lane, check=check)
+        """Send one batch: of people who enter, or of people who leave."""
+        self._client.change_cohort(self._cohort_id, [_cohort_change(batch)], lane=lane, check=check)
         return Refusals()
 
     def interrupt(self) -> None:
@@ -202,9 +197,9 @@ def check_attribute(name: str) -> None:
         )
 
 
-def _cohort_change(rows: Iterable[tuple[str, str, str, bool]], *, should_remove: bool) -> CohortChange:
-    change = CohortChange(user_ids=[], device_ids=[], aliases=[], should_remove=should_remove)
-    for kind, value, label, _ in rows:
+def _cohort_change(batch: Batch) -> CohortChange:
+    change = CohortChange(user_ids=[], device_ids=[], aliases=[], should_remove=batch.removes)
+    for kind, value, label, _ in batch.rows:
         if kind == "external_id":
             change.user_ids.append(value)
         elif kind == "device_id":

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from airflow_provider_heapbraze.clients.errors import InterruptedCallError
-from airflow_provider_heapbraze.clients.transport import TIMEOUT
 from airflow_provider_heapbraze.glances import announce
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
-from airflow_provider_heapbraze.membership.delivery import CHECK_SECONDS, Delivery
+from airflow_provider_heapbraze.membership.delivery import LOSER_STOPS_WITHIN, Delivery
 from airflow_provider_heapbraze.membership.entries import Commit, Plan, Unknown
 from airflow_provider_heapbraze.membership.errors import GuardBreachedError, StalePlanError
 from airflow_provider_heapbraze.membership.holding import check_files, write_rejected, write_snapshot
@@ -38,9 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A run looks every five seconds whether its place is still its own; a request that it has under way by then
-# ends within the transport's timeouts.
-LOSER_STOPS_WITHIN = CHECK_SECONDS + sum(TIMEOUT)
 LOOK_SECONDS = 0.5
 
 
@@ -145,11 +141,11 @@ class Sync:
 
     def _open(self, plan: Plan, last: Last | None, guards: Guards) -> Plan:
         """Take the place in the log: from here on the plan may reach the other side."""
-        approved = self._ledger.approval_of(plan.plan_id)
+        approval = self._ledger.approval_of(plan.plan_id)
         breaches = [
             breach
             for breach in breaches_of(plan, self._ledger, guards, self._access)
-            if approved is None or breach.guard not in approved.guards
+            if approval is None or not approval.covers(breach.guard, breach.value)
         ]
         if breaches:
             said = "; ".join(map(str, breaches))
@@ -160,7 +156,7 @@ class Sync:
         announce(self._ledger.folder, plan.number)
         if isinstance(last, Unknown) or plan.recovery:
             self._ledger.mend_log(plan.number, plan.run_id)
-        plan = replace(plan, opened_at=time.time())
+        plan = replace(plan, opened_at=time.time(), approval=asdict(approval) if approval else None)
         self._ledger.append(plan)
         log.info(
             "Plan %s of %s: %s to add, %s to remove, %s unchanged.%s%s%s",
@@ -233,9 +229,8 @@ class Sync:
             "report_uri": self._ledger.uri(name),
             "finished_at": now(),
         }
-        approval = self._ledger.approval_of(plan.plan_id)
-        if approval:
-            report["approval"] = asdict(approval)
+        if plan.approval:
+            report["approval"] = plan.approval
         if plan.recovery:
             report["recovery"] = plan.recovery
         if size and not self._ledger.was_committed_before(plan.number):
@@ -254,9 +249,7 @@ class Sync:
                 name=plan.name,
                 report=name,
                 as_of=plan.as_of,
-                leaving=plan.leaving,
-                slice=plan.slice,
-                past=plan.next_past,
+                memory=plan.handed_on,
             )
         )
         keep_beside(self._ledger.path(name), report, membership_report)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze import storage
+from airflow_provider_heapbraze.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from duckdb import DuckDBPyConnection
 
@@ -43,11 +43,20 @@ class Workspace:
         """Return the rows of a query that has few; all of them, since DuckDB goes on only then."""
         return self.connection.execute(query).fetchall()
 
-    def load(self, view: str, path: Path, *, rows: int | None = None, expected: str = "") -> bool:
+    def load(
+        self,
+        view: str,
+        path: Path,
+        *,
+        rows: int | None = None,
+        expected: str = "",
+        every_row: bool = False,
+    ) -> bool:
         """Make a view of a Parquet file, with the rows' numbers as ``file_row_number``.
 
         :param rows: how many rows the file must have.
         :param expected: the file's digest, where it is known; else its name may end with it.
+        :param every_row: read every row at once, where no digest tells what is damaged within.
         :returns: False where the file is missing, damaged or has another number of rows.
         """
         import duckdb
@@ -58,7 +67,7 @@ class Workspace:
             if expected and digest(file) != expected:
                 return False
             query = f"SELECT * FROM read_parquet({literal(file)}, file_row_number = true)"
-            self.sql(f"CREATE VIEW {view} AS {query}")
+            self.sql(f"CREATE {'TABLE' if every_row else 'VIEW'} {view} AS {query}")
             return rows is None or self.count(view) == rows
         except (duckdb.OutOfMemoryException, duckdb.InternalException):
             raise
@@ -90,8 +99,7 @@ def workspace() -> Iterator[Workspace]:
     """Open a workspace; sets larger than memory spill to its folder."""
     import duckdb
 
-    with tempfile.TemporaryDirectory(prefix="heapbraze-") as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         settings: dict[str, str | bool | int | float | list[str]] = {
             **SETTINGS,
             "temp_directory": str(folder / "spill"),

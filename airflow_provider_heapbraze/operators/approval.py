@@ -62,7 +62,7 @@ class BrazeCohortApprovalOperator(ApprovalOperator):
         self.subject = _subject(self.plan)
         self.body = _body(self.plan)
         # The planning task may be cleared before somebody answers, who would then have seen another plan.
-        guards = [breach["guard"] for breach in self.plan["breaches"]]
+        guards = {breach["guard"]: breach["value"] for breach in self.plan["breaches"]}
         context["ti"].xcom_push(key=ASKED, value={"uri": uri, "guards": guards})
         return super().execute(context)
 

@@ -232,7 +232,7 @@ class BrazeCohortPlanOperator(_MatchedOperator):
                 plan = make_plan(ledger, ledger.last(), request)
             breaches = breaches_of(plan, ledger, self.guards, self._access(context))
             naming = plan.name is not None and not plan.name_known
-            requests = -(-plan.rows // sender.rows_per_request) + naming
+            requests = plan.requests(sender.rows_per_request) + naming
             budget = client.cohort_budget if self.delivery == "cohort" else client.track_budget
             seconds = budget.seconds_for(requests)
         for breach in breaches:
@@ -310,6 +310,7 @@ class BrazeCohortRestoreOperator(_SendingOperator):
     A plan like any other: guards, resuming and report are those of :class:`BrazeCohortImportOperator`, and so
     is what it returns. The next import makes the cohort equal to Heap's segment again: pause its DAG, or mend
     the segment first. Where the ledger is damaged, it goes on from whatever the ledger still holds.
+    Somebody who has got another identifier since that run may be missing then: see the README.
 
     :param cohort_id: the cohort's id in Braze.
     :param run_id: the run whose outcome is to be there again, as its import returned it; or the DAG run's id

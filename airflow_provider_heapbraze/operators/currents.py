@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import Asset
@@ -12,6 +12,7 @@ from airflow_provider_heapbraze.clients.event_budget import EventBudget, shared_
 from airflow_provider_heapbraze.hooks.heap import HeapHook
 from airflow_provider_heapbraze.links import HeapBrazeRunLink, push_run_link
 from airflow_provider_heapbraze.locations import ledger_root, path_of
+from airflow_provider_heapbraze.moments import moment
 from airflow_provider_heapbraze.operators._airflow import (
     HeapBrazeOperator,
     airflow_errors,
@@ -25,6 +26,7 @@ from airflow_provider_heapbraze.overview.keeping import kept_in_view
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from airflow.sdk import Context
 
@@ -218,7 +220,7 @@ class BrazeCurrentsToHeapOperator(HeapBrazeOperator):
         """Return the hours of a backfill, or None."""
         from airflow_provider_heapbraze.events.sources import HourRange
 
-        start, end = _moment(self.start, "start"), _moment(self.end, "end")
+        start, end = moment(self.start, "start"), moment(self.end, "end")
         if start is None and end is None:
             return None
         if start is not None and end is not None and end <= start:
@@ -234,19 +236,3 @@ def _patterns(value: Any, name: str) -> tuple[str, ...]:
     if isinstance(value, str):
         raise ConfigurationError(f"{name} must be a list of patterns, not one text. Nothing was sent.")
     return tuple(str(item) for item in value or ())
-
-
-def _moment(value: Any, name: str) -> datetime | None:
-    """Return a time in UTC; None where a template made nothing of it.
-
-    :raises ConfigurationError: it is no time.
-    """
-    if value is None or (isinstance(value, str) and value.strip() in {"", "None"}):
-        return None
-    try:
-        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
-    except ValueError:
-        raise ConfigurationError(
-            f"{name} must be a time like 2026-01-31 or 2026-01-31T10:00:00+00:00. Nothing was sent."
-        ) from None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.ledger_check.targets import GROUP, found_target
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, log_name, numbers
-from airflow_provider_heapbraze.membership.entries import RUNS_REMEMBERED
+from airflow_provider_heapbraze.membership.entries import RUNS_COMPARED
 from airflow_provider_heapbraze.overview.summary import (
     DAMAGED,
     DRAFTED,
@@ -204,7 +204,7 @@ def _past(ledger: TargetLedger, found: list[int]) -> list[Past]:
     """Return what the last runs left, oldest first; of many unfinished plans, fewer."""
     past: list[Past] = []
     plans = set()
-    for number in reversed(found[-2 * RUNS_REMEMBERED :]):
+    for number in reversed(found[-2 * RUNS_COMPARED :]):
         # Before a commit is its plan: it need not be read.
         entry = None if number in plans else _read(ledger, log_name(number))
         if entry and entry.get("kind") == "commit":

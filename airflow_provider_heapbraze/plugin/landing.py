@@ -1,8 +1,8 @@
 """The landing service inside Airflow's API server.
 
 What Heap and Braze must know stands in the default connections: Heap's ``webhook_secret``, Braze's
-``currents_token``. They are read again every minute: a change counts soon, and a database that was away does
-not switch a sender off for good.
+``currents_token``. They are read again every minute, so that a change counts soon. Where they cannot be read,
+nobody knows who is a sender, and all are asked to come again.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from airflow_provider_heapbraze.hooks.heap import HeapHook
 from airflow_provider_heapbraze.landing.answers import Answer
 from airflow_provider_heapbraze.landing.app import make_app
 from airflow_provider_heapbraze.landing.settings import Settings
+from airflow_provider_heapbraze.landing.writer import kind_of
 from airflow_provider_heapbraze.locations import path_of
 
 if TYPE_CHECKING:
@@ -36,7 +37,13 @@ NO_PATH = Answer(
     "not_configured",
     "No landing path is configured. Set [heapbraze] landing_path in Airflow's configuration.",
 )
+AWAY = Answer(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "away",
+    "Who may deliver cannot be read now: Airflow's database, or its secrets backend, is away.",
+)
 READ_EVERY = 60.0  # seconds
+AWAY_SECONDS = 10.0  # after a read that failed; each may wait long for a database that does not answer
 
 
 async def landing(scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,7 +52,7 @@ async def landing(scope: Scope, receive: Receive, send: Send) -> None:
         app = await asyncio.to_thread(_service.app)
     except ConfigurationError as error:
         log.error("The landing service cannot be opened: %s", error)  # noqa: TRY400 - the sentence says all
-        app = _no_path
+        app = _always(NO_PATH)
     await app(scope, receive, send)
 
 
@@ -55,8 +62,9 @@ class Service:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._read_at = -math.inf
+        self._is_away = False
         self._settings: Settings | None = None
-        self._app: ASGIApp = _no_path
+        self._app: ASGIApp = _always(AWAY)
 
     def app(self) -> ASGIApp:
         """Return the app; the same one, until the settings are others.
@@ -64,12 +72,34 @@ class Service:
         :raises ConfigurationError: there is nowhere to write to.
         """
         with self._lock:
-            if time.monotonic() >= self._read_at + READ_EVERY:
-                settings = _settings()
-                if settings != self._settings:
-                    self._app, self._settings = make_app(settings), settings
+            if time.monotonic() >= self._read_at + (AWAY_SECONDS if self._is_away else READ_EVERY):
+                self._read()
                 self._read_at = time.monotonic()
-            return self._app
+            return _always(AWAY) if self._is_away else self._app
+
+    def _read(self) -> None:
+        try:
+            settings = _settings()
+        except ConfigurationError:
+            raise
+        except Exception as error:  # noqa: BLE001 - every database and secrets backend has errors of its own
+            self._tell(error)
+            self._is_away = True
+            return
+        if settings != self._settings:
+            self._app, self._settings = make_app(settings), settings
+        self._is_away = False
+
+    def _tell(self, error: Exception) -> None:
+        """Say it once, until it is over; the error's own text can hold a password."""
+        if not self._is_away:
+            log.error(
+                "The connections of the landing service cannot be read (%s): deliveries get 503 and come "
+                "again. Look at Airflow's database and its secrets backend; they are read again every %d "
+                "seconds.",
+                kind_of(error),
+                AWAY_SECONDS,
+            )
 
 
 def _settings() -> Settings:
@@ -90,14 +120,32 @@ def _secrets(read: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
     try:
         return read()
     except AirflowNotFoundException:
+        _check_database()
         return ()
 
 
-async def _no_path(scope: Scope, receive: Receive, send: Send) -> None:
-    from starlette.responses import PlainTextResponse
+def _check_database() -> None:
+    """Have Airflow's database say anything: where it is away, Airflow says that there is no connection.
 
-    response = PlainTextResponse(NO_PATH.text, NO_PATH.status, NO_PATH.headers)
-    await response(scope, receive, send)
+    :raises Exception: it is away.
+    """
+    from airflow.utils.session import create_session
+    from sqlalchemy import text
+
+    with create_session() as session:
+        session.execute(text("SELECT 1"))
+
+
+def _always(answer: Answer) -> ASGIApp:
+    """Return an app that says the same to everybody."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        from starlette.responses import PlainTextResponse
+
+        response = PlainTextResponse(answer.text, answer.status, answer.headers)
+        await response(scope, receive, send)
+
+    return app
 
 
 _service = Service()

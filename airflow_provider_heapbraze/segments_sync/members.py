@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,6 +14,7 @@ from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.membership.arguments import limit
 from airflow_provider_heapbraze.membership.files import column_place
 from airflow_provider_heapbraze.membership.members import Part
+from airflow_provider_heapbraze.moments import moment
 from airflow_provider_heapbraze.segments_sync.folding import Rules, first_few, fold
 from airflow_provider_heapbraze.segments_sync.pages import LEAST_ID, MOST_ID, START_ANEW, segment_folder
 from airflow_provider_heapbraze.segments_sync.record import SegmentLedger
@@ -128,17 +128,8 @@ def _segment_id(value: Any) -> int:
 
 def _milliseconds(value: Any) -> int:
     """Return a time as UTC epoch milliseconds; 0 where a template made nothing of it."""
-    if value is None or (isinstance(value, str) and value.strip() in {"", "None"}):
-        return 0
-    moment = None
-    with suppress(ValueError):
-        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value).strip())
-    if moment is None:
-        raise ConfigurationError(
-            "full_since of SegmentSyncMembers must be a time like 2026-01-31T10:00:00+00:00. Nothing was "
-            "sent."
-        )
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    given = moment(value, "full_since of SegmentSyncMembers")
+    return 0 if given is None else round(given.timestamp() * 1000)
 
 
 def _tell(segment_id: int, folded: Fold, taken_at: datetime) -> None:

@@ -109,9 +109,10 @@ def decisions(plan):
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
 
 
-def decision(by, *, approved, guards=("max_removed_share",)):
+def decision(by, *, approved, guards=None):
     at = "2026-11-24T03:10:05+00:00"
-    return {"format": 1, "approved": approved, "guards": list(guards), "by": by, "at": at}
+    seen = guards or {"max_removed_share": 0.5}
+    return {"format": 1, "approved": approved, "guards": seen, "by": by, "at": at}
 
 
 def test_nobody_is_asked_where_no_guard_is_passed(pipeline, person):
@@ -138,7 +139,7 @@ def test_what_a_person_sees(pipeline, person):
         "| **in the cohort afterwards** | **80** |\n"
         "| also sent again, without a change | 40 |\n"
         "\n"
-        "Requests to Braze: 1, about 1 s at its limit.\n"
+        "Requests to Braze: 2, about 1 s at its limit.\n"
         "\n"
         "| Guard | This plan | Limit |\n"
         "| --- | --- | ---: |\n"

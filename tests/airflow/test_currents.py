@@ -184,6 +184,7 @@ def test_a_backfill_has_its_own_checkpoint_and_says_how_long_it_takes(exporting,
     [
         ({"pii": "hide"}, "pii must be one of"),
         ({"start": "yesterday"}, "start must be a time"),
+        ({"start": "0001-01-01T00:00:00+01:00"}, "start must be a time"),
         ({"start": "2026-02-02", "end": "2026-02-01"}, "end is not after start"),
         ({"include_events": "users.*"}, "include_events must be a list"),
         ({"identity_field": " "}, "identity_field is empty"),

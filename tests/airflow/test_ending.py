@@ -122,13 +122,20 @@ def prepare(case, sandbox, home):
         samples.write_avro(home / "source" / "a.avro", custom, list(samples.numbered(10_000)), "snappy")
 
 
+def environment(url):
+    """Return the connections, with a limit of Heap that none of the requests waits for."""
+    heap = connections.heap_connection(url)
+    heap["extra"]["property_requests_per_30_seconds"] = 1000
+    return {**connections.environment(url), "AIRFLOW_CONN_HEAP_DEFAULT": json.dumps(heap)}
+
+
 @contextmanager
 def running(case, gate, home):
     """Run the task in a process of its own."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.airflow.ending", case.name, str(home)],
         cwd=PROJECT,
-        env={**os.environ, **connections.environment(gate.url), "TMPDIR": str(home), "NO_PROXY": "*"},
+        env={**os.environ, **environment(gate.url), "TMPDIR": str(home), "NO_PROXY": "*"},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -10,8 +10,11 @@ import time
 
 import httpx
 import pytest
-from airflow import plugins_manager
+from airflow import models, plugins_manager, settings
 from fastapi import FastAPI
+from sqlalchemy import create_engine
+from sqlalchemy.orm import sessionmaker
+from sqlalchemy.pool import NullPool
 
 from airflow_provider_heapbraze import plugin
 from airflow_provider_heapbraze.plugin import landing
@@ -107,6 +110,51 @@ def test_a_secret_that_is_filled_in_later_counts(landed, post, monkeypatch):
     assert post_page(post, HEAP_SECRET).status_code == 503, "the connections are not read for each request"
     monkeypatch.setattr(landing, "READ_EVERY", 0.0)
     assert post_page(post, HEAP_SECRET).status_code == 200
+
+
+@pytest.fixture
+def database(monkeypatch, tmp_path):
+    """Look for connections where Airflow's API server does: in a database, in a folder that can be moved."""
+    for conn_type in ("HEAP", "BRAZE"):
+        monkeypatch.delenv(f"AIRFLOW_CONN_{conn_type}_DEFAULT")
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+    monkeypatch.setattr(landing, "READ_EVERY", 0.0)
+    folder = tmp_path / "database"
+    folder.mkdir()
+    engine = create_engine(f"sqlite:///{folder}/airflow.db", poolclass=NullPool)
+    models.Connection.metadata.create_all(engine, [models.Connection.__table__])
+    monkeypatch.setattr(settings, "Session", sessionmaker(engine))
+    return folder
+
+
+def test_a_database_that_is_away_is_said_once_and_the_sender_comes_again(
+    landed, database, post, monkeypatch, caplog
+):
+    with settings.Session() as session:
+        extra = json.dumps({"webhook_secret": HEAP_SECRET})
+        session.add(models.Connection(conn_id="heap_default", conn_type="heap", extra=extra))
+        session.commit()
+    assert post_page(post, HEAP_SECRET).status_code == 200
+    away = database.rename(database.with_name("away"))
+    for _ in range(3):
+        answer = post_page(post, HEAP_SECRET)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
+        assert "is away" in answer.text
+        assert "No secret" not in answer.text
+    [line] = [record for record in caplog.records if record.name == landing.log.name]
+    assert "OperationalError" in line.getMessage()
+    assert "deliveries get 503 and come again" in line.getMessage()
+    assert HEAP_SECRET not in caplog.text
+    away.rename(database)
+    assert post_page(post, HEAP_SECRET).status_code == 503, "it is not asked for each request"
+    monkeypatch.setattr(landing, "AWAY_SECONDS", 0.0)
+    assert post_page(post, HEAP_SECRET).status_code == 200
+    assert len(lines(segment_folder(landed, SEGMENT))) == 2
+
+
+def test_a_connection_that_is_nowhere_is_not_a_database_that_is_away(landed, database, post):
+    answer = post_page(post, HEAP_SECRET)
+    assert (answer.status_code, "No secret of Heap's webhook" in answer.text) == (503, True)
 
 
 def test_without_a_path_it_says_what_is_missing(landed, post, monkeypatch, caplog):

@@ -34,7 +34,7 @@ def test_a_person_rejects_approves_and_undoes(running_airflow, heapbraze_sandbox
     decisions = airflow.records(f"targets/cohort-{COHORT_ID}-*/plans/*/decisions")
     assert [decision["approved"] for decision in sorted(decisions, key=lambda d: d["at"])] == [False, True]
     for decision in decisions:
-        assert decision["guards"] == ["max_removed_share"]
+        assert decision["guards"] == {"max_removed_share": 0.5}
         assert decision["by"] == "Anonymous", "where Airflow has no login, everybody is called so"
         assert datetime.fromisoformat(decision["at"]) <= datetime.now(UTC)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 import pytest
 
+from airflow_provider_heapbraze import pace
 from airflow_provider_heapbraze.pace import Pace
 
 
@@ -25,8 +27,14 @@ class Run:
     def __init__(self, what="changes", *, done=0, **how):
         self.clock = Clock()
         self.done = done
-        self.shown = []
-        self.pace = Pace(what, done=done, show=self.shown.append, monotonic=self.clock, **how)
+        self._shown = []
+        self.pace = Pace(what, done=done, show=self._shown.append, monotonic=self.clock, **how)
+
+    @property
+    def shown(self):
+        """Return what was shown, when all of it was."""
+        wait_until_shown()
+        return self._shown
 
     def goes_on(self, seconds, done, **more):
         self.clock.seconds += seconds
@@ -34,10 +42,48 @@ class Run:
         self.pace.at(self.done, **more)
 
 
+class SlowStore:
+    """Shows nothing before it is let go."""
+
+    def __init__(self):
+        self.asked = threading.Event()
+        self.go = threading.Event()
+        self.shown = []
+
+    def __call__(self, numbers):
+        self.asked.set()
+        assert self.go.wait(60)
+        self.shown.append(numbers["done"])
+
+
+def showing():
+    return [thread for thread in threading.enumerate() if thread.name == "progress"]
+
+
+def wait_until_shown():
+    for thread in showing():
+        thread.join(60)
+
+
 @pytest.fixture
 def lines(caplog):
     caplog.set_level(logging.INFO)
     return lambda: [record.getMessage() for record in caplog.records]
+
+
+@pytest.fixture
+def slow():
+    """Give a store that is slow, and a run of 1,000 that shows its progress there."""
+    store, clock = SlowStore(), Clock()
+    pace = Pace("changes", total=1000, show=store, monotonic=clock)
+
+    def goes_on(done):
+        clock.seconds += 10
+        pace.at(done)
+
+    yield store, pace, goes_on
+    store.go.set()
+    wait_until_shown()
 
 
 def test_a_short_run_says_nothing(lines):
@@ -120,6 +166,63 @@ def test_a_run_goes_on_where_its_progress_cannot_be_shown(lines):
     for done in (100, 200, 300):
         clock.seconds += 10
         pace.at(done)
+        wait_until_shown()
+    pace.end(1000)
     assert len(asked) == 1
     assert sum("are settled" in line for line in lines()) == 3
+    assert sum("cannot be shown" in line for line in lines()) == 1
+
+
+def test_a_slow_store_holds_up_nobody_and_is_given_the_newest_numbers(slow, lines):
+    store, _, goes_on = slow
+    goes_on(100)
+    assert store.asked.wait(60)
+    for done in (200, 300, 400):
+        goes_on(done)
+    assert store.shown == []
+    assert len(lines()) == 4, "the log waits for nobody, either"
+    store.go.set()
+    wait_until_shown()
+    assert store.shown == [100, 400]
+
+
+def test_what_shows_the_progress_ends_with_the_run(slow):
+    store, pace, goes_on = slow
+    store.go.set()
+    goes_on(100)
+    pace.end(1000)
+    assert store.shown[-1] == 1000
+    wait_until_shown()
+    assert showing() == []
+
+
+def test_a_run_that_breaks_off_leaves_nothing_that_shows_it(slow):
+    store, _, goes_on = slow
+    goes_on(100)
+    [thread] = showing()
+    assert thread.daemon, "the process does not wait for it"
+    store.go.set()
+    thread.join(60)
+    assert showing() == []
+
+
+def test_the_end_of_a_run_does_not_wait_for_a_store_that_hangs(slow, monkeypatch):
+    monkeypatch.setattr(pace, "END_SECONDS", 0.0)
+    store, run, goes_on = slow
+    goes_on(100)
+    assert store.asked.wait(60)
+    run.end(1000)
+    assert store.shown == []
+
+
+def test_a_run_goes_on_where_no_thread_can_be_started(lines, monkeypatch):
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    run = Run(total=1000)
+    with monkeypatch.context() as crowded:
+        crowded.setattr(threading.Thread, "start", refuse)
+        run.goes_on(10, 100)
+    run.goes_on(10, 100)
+    assert run.shown == []
     assert sum("cannot be shown" in line for line in lines()) == 1

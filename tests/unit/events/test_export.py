@@ -221,7 +221,7 @@ def test_rows_in_doubt_come_last(place, heapbraze_sandbox):
 
 
 def test_another_run_takes_over_and_the_first_one_stops(place, heapbraze_sandbox):
-    records = list(samples.numbered(6000))
+    records = list(samples.numbered(4000))
     put(place, "a.avro", records)
     heapbraze_sandbox.faults(latency=0.4)
     place.limits = EventLimits(1000, 1000, 1.0)
@@ -370,15 +370,15 @@ def test_a_hot_identity_that_does_not_fit_into_memory_is_read_again(place, heapb
 
 
 def test_the_limits_are_never_broken(place, heapbraze_sandbox):
-    """60,000 events, a third of one identity; that the limits are used, too, is for the benchmark to show."""
-    place.limits = EventLimits(15_000, 5_000, 4.0)
+    """30,000 events, a third of one identity; that the limits are used, too, is for the benchmark to show."""
+    place.limits = EventLimits(7_500, 2_500, 2.0)
     heapbraze_sandbox.settings(
-        limits={"heap": {"limit": 15_000, "seconds": 4}, "heap_identity": {"limit": 5_000, "seconds": 4}}
+        limits={"heap": {"limit": 7_500, "seconds": 2}, "heap_identity": {"limit": 2_500, "seconds": 2}}
     )
-    records = samples.numbered(60_000, hot="hot-private-person", share=1 / 3)
+    records = samples.numbered(30_000, hot="hot-private-person", share=1 / 3)
     for number in range(6):
-        put(place, f"{number}.avro", [next(records) for _ in range(10_000)])
-    assert place.run()["sent"] == 60_000
+        put(place, f"{number}.avro", [next(records) for _ in range(5_000)])
+    assert place.run()["sent"] == 30_000
     assert heapbraze_sandbox.state()["limits_broken"] == {}
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 
 import pytest
 
 from airflow_provider_heapbraze.landing import doors
+from airflow_provider_heapbraze.landing.answers import TOO_SLOW, RefusedError
 from tests.unit.landing.receiving import (
+    Clock,
     answer_of,
     batch,
     bearer,
@@ -154,6 +157,31 @@ def test_who_is_slow_makes_room_where_there_is_none(receiving, tmp_path):
         assert answer_of(slow) == (408, True)
     receiver.wait_until_open(0)
     assert len(landed(tmp_path)) == 1
+
+
+def test_who_is_being_cut_off_at_that_very_moment_makes_room_all_the_same(monkeypatch):
+    monkeypatch.setattr(doors, "READ_SECONDS", 0.0)
+    clock = Clock()
+    place = doors.Doors(1, clock)
+
+    async def read():
+        with place.entered(doors.HEAP):
+            async with place.reading(doors.HEAP):
+                await asyncio.Event().wait()
+
+    async def come_when_its_time_is_over():
+        slow = asyncio.create_task(read())
+        await asyncio.sleep(0)  # it has begun
+        await asyncio.sleep(0)  # its time is over, and it does not know yet
+        clock.milliseconds += 2_000
+        with place.entered(doors.HEAP):
+            assert place.open(doors.HEAP) == 2
+        with pytest.raises(RefusedError) as refused:
+            await slow
+        assert refused.value.answer is TOO_SLOW
+
+    asyncio.run(come_when_its_time_is_over())
+    assert place.open(doors.HEAP) == 0
 
 
 def test_who_is_a_stranger_takes_no_place(receiving, tmp_path):

@@ -79,6 +79,7 @@ def test_a_path_in_an_object_store():
         ({"PORT": "http"}, "PORT must be"),
         ({"PORT": "٨٠"}, "PORT must be"),
         ({"MOST_BYTES": "0"}, "MOST_BYTES must be"),
+        ({"MOST_BYTES": "999999"}, "at least 1,000,000.*900 KB.*again and again"),
         ({"MOST_BYTES": "8 MiB"}, "MOST_BYTES must be"),
         ({"MOST_BYTES": str(1 << 40)}, "MOST_BYTES must be"),
     ],

@@ -15,6 +15,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from upath import UPath
 
+from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.landing import quarantine, writer
 from tests.unit.landing.receiving import batch, files, landed, page, quarantined, signed, wait_until
 
@@ -223,13 +224,76 @@ def test_a_quarantine_that_is_full_takes_no_more(receiver, tmp_path, monkeypatch
     assert (
         receiver.metric("heapbraze_landing_deliveries_total", route="braze", outcome="quarantine_full") == 1
     )
-    assert "quarantine/ of the landing path is full" in caplog.text
+    [line] = [line for line in caplog.messages if "503" in line]
+    assert "A delivery by braze got 503: Its body of 8 bytes is not understood" in line
+    assert "quarantine/braze of the landing path holds 1 files of 7 bytes, and may hold 12 bytes" in line
+    assert "move them away" in line
+    assert "Nothing was written." in line
     assert receiver.braze(b"no JSON").status_code == 200, "it is there already"
     assert receiver.braze(batch("id-1")).status_code == 200
     assert receiver.heap(b"nor this").status_code == 200, "a folder for each"
     [file] = (tmp_path / "landing" / "quarantine" / "braze" / "main").iterdir()
     file.unlink()
+    receiver.clock.milliseconds += 10_000
     assert receiver.braze(b"nor this").status_code == 200
+
+
+def test_a_quarantine_holds_so_many_files(receiving, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(quarantine, "MOST_FILES", 3)
+    receiver = receiving(tmp_path / "landing")
+    bodies = [b"no JSON %d" % number for number in range(4)]
+    assert [receiver.heap(body).status_code for body in bodies] == [200, 200, 200, 503]
+    assert "quarantine/heap of the landing path holds 3 files of 27 bytes, and may hold 3 files" in (
+        caplog.text
+    )
+    assert [receiver.heap(body).status_code for body in bodies[:3]] == [200] * 3, "they are there already"
+    receiver = receiving(tmp_path / "landing")
+    assert receiver.heap(bodies[3]).status_code == 503, "what was there before counts, too"
+    assert receiver.metric("heapbraze_landing_deliveries_total", route="heap", outcome="quarantine_full") == 1
+    assert len(quarantined(tmp_path / "landing")) == 3
+
+
+def test_a_quarantine_is_not_listed_for_every_body(receiver, tmp_path, monkeypatch):
+    looks = []
+    listed = storage.listed
+
+    def look(folder):
+        looks.append(folder)
+        return listed(folder)
+
+    monkeypatch.setattr(storage, "listed", look)
+    for number in range(20):
+        assert receiver.braze(b"no JSON %d" % number).status_code == 200
+    assert len(looks) == 1
+    receiver.clock.milliseconds += 10_000
+    assert receiver.braze(b"no JSON").status_code == 200
+    assert len(looks) == 2, "a person, or another process, may have been there"
+    assert len(quarantined(tmp_path / "landing")) == 21
+
+
+def test_what_could_not_be_written_takes_no_room_in_the_quarantine(receiver, tmp_path, monkeypatch):
+    monkeypatch.setattr(quarantine, "MOST_FILES", 1)
+
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, "private")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fail)
+        assert receiver.heap(b"no JSON").status_code == 503
+    assert receiver.heap(b"nor this").status_code == 200
+    assert quarantined(tmp_path / "landing") == [("quarantine/heap", b"nor this")]
+
+
+def test_those_who_come_together_do_not_pass_the_limit_of_a_quarantine(
+    receiving, memory, dam, threads, monkeypatch
+):
+    monkeypatch.setattr(quarantine, "MOST_FILES", 3)
+    receiver = receiving(memory)
+    answers = [threads.submit(receiver.braze, b"no JSON %d" % number) for number in range(8)]
+    wait_until(lambda: sum(answer.done() for answer in answers) == 5)
+    dam.open.set()
+    assert sorted(answer.result().status_code for answer in answers) == [200] * 3 + [503] * 5
+    assert len(list(memory.rglob("*.body"))) == 3
 
 
 def test_what_is_not_understood_and_cannot_be_written_comes_again(receiver, tmp_path, monkeypatch):

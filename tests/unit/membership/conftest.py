@@ -16,6 +16,7 @@ from airflow_provider_heapbraze.membership.ledger import TargetLedger
 from airflow_provider_heapbraze.membership.matching import match
 from airflow_provider_heapbraze.membership.members import FileMembers
 from airflow_provider_heapbraze.membership.planning import Request
+from airflow_provider_heapbraze.membership.restoring import find_run, match_of_run
 from airflow_provider_heapbraze.membership.senders import (
     ATTRIBUTE_KINDS,
     COHORT_KINDS,
@@ -108,6 +109,24 @@ class Nightly:
     def run(self, rows, run_id="run-1", guards=ANYTHING_GOES, **how):
         with self.client() as client:
             return self.sync(client).run(self.request(rows, run_id, **how), guards)
+
+    def restore(self, run_id, as_run="restore", guards=ANYTHING_GOES, as_of="2026-11-25"):
+        """Go back to what a run left."""
+        root = self.folder / "ledger"
+        commit = find_run(self.ledger, run_id)
+        result = match_of_run(self.ledger, commit, root)
+        request = Request(
+            run_id=as_run,
+            match=result,
+            match_folder=root / "matches" / result.fingerprint,
+            kinds=COHORT_KINDS,
+            name=commit.name,
+            force_full=False,
+            as_of=as_of,
+            goes_on=True,
+        )
+        with self.client() as client:
+            return self.sync(client).run(request, guards)
 
     def members(self):
         """Return whom Braze holds."""

@@ -17,7 +17,7 @@ import requests
 
 from airflow_provider_heapbraze.clients.braze import BrazeClient, BrazeKeys, BrazeLimits, Limit
 from airflow_provider_heapbraze.clients.transport import RetryPolicy, Transport
-from airflow_provider_heapbraze.membership import sync
+from airflow_provider_heapbraze.membership import delivery, sync
 from airflow_provider_heapbraze.membership.entries import Target
 from airflow_provider_heapbraze.membership.guards import Guards
 from airflow_provider_heapbraze.membership.identity import IdentityMapping
@@ -193,6 +193,7 @@ class Place:
         agent = f"partner-Heap-Test/{attempt}"
         with (
             patch.object(sync, "LOSER_STOPS_WITHIN", LOSER_STOPS_WITHIN),
+            patch.object(delivery, "LOSER_STOPS_WITHIN", LOSER_STOPS_WITHIN),
             BrazeClient(transport, keys, limits, partner_user_agent=agent) as client,
         ):
             run = sync.Sync(self.ledger, CohortSender(client, COHORT_ID), client.statistics, LocalAccess())

@@ -86,9 +86,12 @@ def match(rows, mapping):
             identified = text is not None or problem not in {None, "not_finite"}
         kind, value, reason = identify(cells, identified)
         if kind:
-            found.append((kind, value, labels[kind]))
+            chosen = (kind, value, labels[kind])
+            found.append(chosen)
             others += [
-                (k, c[0], labels[k]) for k, c in cells.items() if k not in {kind, "external_id"} and usable(c)
+                (k, c[0], labels[k], *chosen)
+                for k, c in cells.items()
+                if k not in {kind, "external_id"} and usable(c)
             ]
         else:
             unmatched.append((number, reason))

@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_heapbraze.clients.errors import TransientError
 from airflow_provider_heapbraze.clients.transport import RetryPolicy
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
-from airflow_provider_heapbraze.membership import sync
+from airflow_provider_heapbraze.membership import delivery, sync
 from airflow_provider_heapbraze.membership.entries import Commit, Plan
 from airflow_provider_heapbraze.membership.planning import make_plan
 from tests.unit.membership.conftest import ANYTHING_GOES, Nightly
@@ -86,7 +86,8 @@ class SmallBatches(Nightly):
 
 @pytest.fixture
 def nightly(heapbraze_sandbox, tmp_path, monkeypatch):
-    monkeypatch.setattr(sync, "LOSER_STOPS_WITHIN", 0.1)  # nobody is at work here, whatever an attempt says
+    for module in (sync, delivery):  # nobody is at work here, whatever an attempt says
+        monkeypatch.setattr(module, "LOSER_STOPS_WITHIN", 0.1)
     heapbraze_sandbox.reset()
     heapbraze_sandbox.add_users(count=60)
     nightly = SmallBatches(heapbraze_sandbox, tmp_path)

@@ -83,6 +83,18 @@ def test_a_removal_without_an_answer_is_not_taken_back(nightly):
     assert nightly.members() == EVERYBODY
 
 
+def test_whom_a_died_run_only_asserted_again_leaves_like_anybody(nightly):
+    night(nightly, 1, EVERYBODY)
+    usual, nightly.retry = nightly.retry, RetryPolicy(attempts=1)
+    nightly.sandbox.faults(next=[{"status": 500, "endpoint": "cohort-users"}])
+    with pytest.raises(HeapBrazeError):
+        nightly.run(sorted(EVERYBODY), "dies", as_of="2026-11-02T01:00:00+00:00", force_full=True)
+    nightly.retry = usual
+    steps = night(nightly, 2, EVERYBODY - LEAVERS)
+    assert (steps["leaving"], steps["removes"]) == (2, 0)
+    assert nightly.members() == EVERYBODY
+
+
 def test_lost_leavers_stop_the_run(nightly):
     night(nightly, 1, EVERYBODY)
     night(nightly, 2, EVERYBODY - LEAVERS)

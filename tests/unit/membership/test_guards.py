@@ -136,6 +136,22 @@ def test_a_limit_that_is_none_is_refused(name, value):
         Guards(**{name: value}).breaches(USUAL, PAST)
 
 
+@pytest.mark.parametrize("value", ["", " \n"])
+@pytest.mark.parametrize("name", Guards.template_fields)
+def test_a_template_that_gives_nothing_switches_no_guard_off(name, value):
+    said = f"Guards: {name} is empty.*Nothing was sent.*Give "
+    with pytest.raises(ConfigurationError, match=said):
+        Guards(**{name: value}).breaches(USUAL, PAST)
+
+
+@pytest.mark.parametrize("value", [None, "None", " None "])
+@pytest.mark.parametrize("name", sorted(set(Guards.template_fields) - {"allow_empty"}))
+def test_none_switches_a_guard_off_also_as_a_template_writes_it(name, value):
+    off = Guards(max_removed_share=None, max_match_rate_drop=None, max_size_factor=None)
+    change = replace(USUAL, match_rate=0.1, held=5000, adds=900, removes=5000, taken_at=ago(days=9))
+    assert replace(off, **{name: value}).breaches(change, PAST) == []
+
+
 @given(st.integers(0, 2000), st.integers(0, 2000), st.integers(0, 2000), st.floats(0, 1))
 def test_no_guard_breaks_on_any_numbers(wanted, held, removes, rate):
     change = ChangeCounts(
@@ -171,3 +187,15 @@ def test_protected_people_who_cannot_be_read_are_an_error(nightly):
         with pytest.raises(ConfigurationError, match=said):
             nightly.run(["user-2"], "run-2", guards=Guards(max_removed_share=None, protected=str(file)))
     assert nightly.members() == {"user-1"}
+
+
+def test_protected_people_are_not_switched_off_by_a_template_that_gives_nothing(nightly):
+    nightly.run(["user-1"])
+    for nothing in ("", " "):
+        guards = Guards(max_removed_share=None, protected=nothing)
+        with pytest.raises(ConfigurationError, match=r"protected is empty.* Nothing was sent\. .*location"):
+            nightly.run(["user-2"], "run-2", guards=guards)
+    assert nightly.members() == {"user-1"}
+    for nobody in (None, "None"):
+        nightly.run(["user-2"], "run-3", guards=Guards(max_removed_share=None, protected=nobody))
+    assert nightly.members() == {"user-2"}

@@ -172,8 +172,8 @@ class Nights:
             return
         people = pq.read_table(self.ledger.path(plan.changes), columns=["value"])["value"].to_pylist()
         rows = list(map(number_of, people))
-        assert self.ours.issuperset(rows[plan.adds :])
-        self.ours.update(rows[: plan.adds])
+        assert self.ours.issuperset(rows[: plan.removes])
+        self.ours.update(rows[plan.removes :])
         self.rows = {**dict(list(self.rows.items())[-1:]), plan.plan_id: rows}
         self.counts["plans"] += 1
 
@@ -185,7 +185,7 @@ class Nights:
         for attempt, requests in by_attempt.items():
             plan = self.plans[attempt]
             rows, records, recorded = self.rows[plan.plan_id], self.records(plan), set()
-            adds, removes = set(rows[: plan.adds]), set(rows[plan.adds :])
+            adds, removes = set(rows[plan.removes :]), set(rows[: plan.removes])
             for sent in requests:
                 while records and records[0][0] < sent.at:
                     recorded.update(*(rows[start:end] for start, end in records.pop(0)[1]))

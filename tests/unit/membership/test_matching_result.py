@@ -66,7 +66,8 @@ def test_result(tmp_path):
         ("external_id", "ann", ""),
     ]
     others = sorted(tuple(row.values()) for row in table(result, tmp_path, "others"))
-    assert others == [("alias", "other", "label"), ("device_id", "phone-1", "")]
+    ann = ("external_id", "ann", "")
+    assert others == [("alias", "other", "label", *ann), ("device_id", "phone-1", "", *ann)]
     assert unmatched == [
         {
             "row": 5,
@@ -90,13 +91,11 @@ def test_result(tmp_path):
 def test_columns_of_the_files_do_not_depend_on_what_is_in_them(tmp_path):
     for rows in (ROWS, []):
         folder = tmp_path / "matches" / matched(tmp_path, rows).fingerprint
-        for name in ("identifiers", "others"):
+        chosen, owner = ("kind", "value", "label"), ("of_kind", "of_value", "of_label")
+        for name, columns in (("identifiers", chosen), ("others", chosen + owner)):
             fields = pq.read_schema(folder / f"{name}.parquet")
-            assert [(field.name, str(field.type)) for field in fields] == [
-                ("kind", "string"),
-                ("value", "string"),
-                ("label", "string"),
-            ]
+            found = [(field.name, str(field.type)) for field in fields]
+            assert found == [(column, "string") for column in columns]
         types = [str(field.type) for field in pq.read_schema(folder / "unmatched.parquet")]
         assert types == ["int64", *["string"] * 5]
 
@@ -107,10 +106,10 @@ def test_nothing_private_but_in_the_tables(tmp_path, caplog):
     record = json.loads((tmp_path / "matches" / result.fingerprint / "match.json").read_text())
     made_at = record.pop("made_at")
     assert made_at.endswith("+00:00")
-    assert record.pop("bytes").keys() == {"identifiers.parquet", "others.parquet", "unmatched.parquet"}
+    assert record.pop("digests").keys() == {"identifiers.parquet", "others.parquet", "unmatched.parquet"}
     assert record.pop("taken_at") == result.taken_at.isoformat()
     assert record == {
-        "format": 1,
+        "format": 2,
         "fingerprint": result.fingerprint,
         "counts": COUNTS,
         "mapping": {
@@ -172,11 +171,15 @@ def test_what_was_lost_is_made_again(tmp_path, lost):
 
 
 @pytest.mark.parametrize("torn", ["identifiers.parquet", "others.parquet", "unmatched.parquet"])
-@pytest.mark.parametrize("left", [0, 40])
-def test_what_was_cut_off_is_made_again(tmp_path, torn, left):
+@pytest.mark.parametrize(
+    "damage",
+    [lambda content: b"", lambda content: content[:40], lambda content: content[:60][::-1] + content[60:]],
+    ids=["emptied", "cut off", "changed within"],
+)
+def test_what_was_damaged_is_made_again(tmp_path, torn, damage):
     result = matched(tmp_path)
     file = tmp_path / "matches" / result.fingerprint / torn
-    file.write_bytes(file.read_bytes()[:left])
+    file.write_bytes(damage(file.read_bytes()))
     assert matched(tmp_path) == result
     assert [len(rows) for rows in outcome(result, tmp_path)] == [3, 2]
     assert pq.ParquetFile(file).metadata is not None
@@ -186,10 +189,10 @@ def test_a_result_of_an_earlier_version_is_made_again(tmp_path):
     result = matched(tmp_path)
     file = tmp_path / "matches" / result.fingerprint / "match.json"
     record = json.loads(file.read_bytes())
-    del record["bytes"]
+    del record["digests"]
     file.write_text(json.dumps(record))
     assert matched(tmp_path) == read_match(file.parent) == result
-    assert "bytes" in json.loads(file.read_bytes())
+    assert "digests" in json.loads(file.read_bytes())
 
 
 def test_a_damaged_record_is_made_again(tmp_path):
@@ -209,7 +212,7 @@ def test_a_storage_that_cannot_be_reached_is_another_error(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    "record", [b"", b"{", b"[]", b"{}", b'{"format": 2}', b'{"format": 1}', b"\xff", None]
+    "record", [b"", b"{", b"[]", b"{}", b'{"format": 2}', b'{"format": 3}', b"\xff", None]
 )
 def test_a_record_that_cannot_be_read(tmp_path, record):
     if record is not None:

@@ -110,7 +110,7 @@ def test_first_import(wire, case):
 def test_a_name_that_is_known_is_not_sent_again_and_leaving_says_so(wire):
     wire([["u1", "", "", ""], ["u2", "", "", ""]])
     changed = without_times(wire([["u2", "", "", ""], ["u3", "", "", ""]], "run-2"))
-    assert changed == [members(change(["u3"]), change(["u1"], should_remove=True))]
+    assert changed == [members(change(["u1"], should_remove=True)), members(change(["u3"]))]
 
 
 def test_another_name_is_sent_before_the_members(wire):

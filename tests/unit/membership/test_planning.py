@@ -30,24 +30,22 @@ class Matched:
     fingerprint: str
     counts: dict[str, Any] = field(default_factory=dict)
     taken_at: datetime = datetime(2026, 11, 24, tzinfo=UTC)
+    digests: dict[str, str] = field(default_factory=dict)
 
 
 def write_match(folder, people):
     folder.mkdir(parents=True, exist_ok=True)
     people = sorted(people)
-    pq.write_table(
-        pa.table(
-            {
-                "kind": pa.array(["external_id"] * len(people), pa.string()),
-                "value": pa.array(people, pa.string()),
-                "label": pa.array([""] * len(people), pa.string()),
-            }
-        ),
-        folder / "identifiers.parquet",
-    )
-    pq.write_table(pq.read_table(folder / "identifiers.parquet").slice(0, 0), folder / "others.parquet")
+    rows = {"kind": ["external_id"] * len(people), "value": people, "label": [""] * len(people)}
+    pq.write_table(_texts(rows), folder / "identifiers.parquet")
+    owners = dict.fromkeys(("kind", "value", "label", "of_kind", "of_value", "of_label"), ())
+    pq.write_table(_texts(owners), folder / "others.parquet")
     counts = {"members": len(people), "matched": len(people), "unmatched": {}, "duplicates": 0}
     return Matched(",".join(people), counts), folder
+
+
+def _texts(columns):
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
 def request(tmp_path, people, run_id="run-1", *, force_full=False, name="Cohort", as_of="2026-11-24"):
@@ -84,6 +82,7 @@ def commit(ledger, plan, settled=None):
             name=plan.name,
             report="reports/x.json",
             as_of=plan.as_of,
+            memory=plan.handed_on,
         )
     )
     return set() if snapshot is None else held(ledger, snapshot, size)
@@ -153,6 +152,54 @@ def test_a_removal_that_died_is_asserted_again(tmp_path):
     planned(ledger, set(), tmp_path, run_id="dies, too")
     plan = planned(ledger, set(), tmp_path, run_id="next")
     assert changes(ledger, plan) == ([], ["bob"])
+
+
+def test_who_may_be_held_stays_so_where_the_removal_is_refused(tmp_path):
+    """The addition had no answer: forgotten, ``bob`` would stay on the other side for ever."""
+    ledger = TargetLedger(tmp_path / "ledger", TARGET)
+    planned(ledger, {"bob"}, tmp_path, run_id="dies")
+    plan = planned(ledger, set(), tmp_path, run_id="next")
+    assert commit(ledger, plan, Settled(rejected={0: "refused_400"}, named=True)) == {"bob"}
+    assert changes(ledger, planned(ledger, set(), tmp_path, run_id="last")) == ([], ["bob"])
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_who_may_be_held_is_not_forgotten_where_the_addition_is_refused(tmp_path, finished):
+    """``bob`` may have been added by the run that died: he is wanted again, and removed once he is not."""
+    ledger = TargetLedger(tmp_path / "ledger", TARGET)
+    planned(ledger, {"bob"}, tmp_path, run_id="dies")
+    for run_id in ("refused", "refused again"):
+        plan = planned(ledger, {"bob"}, tmp_path, run_id=run_id)
+        assert changes(ledger, plan) == (["bob"], [])
+        refused = Settled(rejected={0: "refused_400"}, named=True)
+        if finished:
+            assert commit(ledger, plan, refused) == set()
+        else:
+            ledger.begin_attempt(plan).record(refused)
+    assert changes(ledger, planned(ledger, set(), tmp_path, run_id="next")) == ([], ["bob"])
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_who_stays_where_the_removal_is_refused_is_added_when_wanted_again(tmp_path, finished):
+    """The addition may never have arrived."""
+    ledger = TargetLedger(tmp_path / "ledger", TARGET)
+    planned(ledger, {"bob"}, tmp_path, run_id="dies")
+    plan = planned(ledger, set(), tmp_path, run_id="refused")
+    refused = Settled(rejected={0: "refused_400"}, named=True)
+    if finished:
+        commit(ledger, plan, refused)
+    else:
+        ledger.begin_attempt(plan).record(refused)
+    assert changes(ledger, planned(ledger, {"bob"}, tmp_path, run_id="next")) == (["bob"], [])
+
+
+def test_a_refused_removal_of_an_unfinished_plan_is_not_forgotten(tmp_path):
+    ledger = TargetLedger(tmp_path / "ledger", TARGET)
+    planned(ledger, {"ann", "bob"}, tmp_path, run_id="dies")
+    plan = planned(ledger, set(), tmp_path, run_id="dies, too")
+    ledger.begin_attempt(plan).record(Settled(rejected={0: "refused_400"}))
+    _, removed = changes(ledger, planned(ledger, set(), tmp_path, run_id="next"))
+    assert sorted(removed) == ["ann", "bob"]
 
 
 def test_force_full_asserts_everybody_and_removes_only_ours(tmp_path):
@@ -261,7 +308,7 @@ def test_chains_of_unfinished_plans_lose_nobody(tmp_path_factory, runs, refused)
         assert not set(removes) & run["wanted"]
         ours |= set(adds)
         settled = Settled(named=True)
-        for row, person in enumerate([*adds, *removes]):
+        for row, person in enumerate([*removes, *adds]):
             fate = run["fates"][person]
             if person in refused:
                 if fate == "acknowledged":
@@ -272,7 +319,8 @@ def test_chains_of_unfinished_plans_lose_nobody(tmp_path_factory, runs, refused)
             if fate == "acknowledged":
                 settled.merge(Settled(acknowledged=[(row, row + 1)]))
         if settled.rows == plan.rows:
-            assert commit(ledger, plan, settled) == other_side == run["wanted"] - refused
+            # Whose removal is refused stays held: an addition of theirs may have passed.
+            assert commit(ledger, plan, settled) - refused == other_side == run["wanted"] - refused
         else:
             ledger.begin_attempt(plan).record(settled)
     assert isinstance(ledger.last(), Commit)

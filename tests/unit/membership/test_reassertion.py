@@ -61,6 +61,17 @@ def test_removals_that_braze_lost_heal(nightly):
     assert nightly.members() == set(EVERYBODY[10:])
 
 
+def test_removals_of_a_run_that_died_heal_too(nightly):
+    nights(nightly, 1)
+    usual, nightly.retry = nightly.retry, RetryPolicy(attempts=1)
+    nightly.sandbox.faults(next=[LOST, {"status": 500, "endpoint": "cohort-users"}])
+    with pytest.raises(HeapBrazeError):
+        nights(nightly, 1, [*EVERYBODY[10:], "user-100"])
+    nightly.retry = usual
+    nights(nightly, 1, EVERYBODY[10:])
+    assert nightly.members() == set(EVERYBODY[10:])
+
+
 def test_force_full_removes_them_at_once(nightly):
     nights(nightly, 1)
     nightly.sandbox.faults(next=[LOST])

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError
 from airflow_provider_heapbraze.clients.transport import RetryPolicy
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
 from airflow_provider_heapbraze.membership.guards import Guards
-from airflow_provider_heapbraze.membership.planning import Request
-from airflow_provider_heapbraze.membership.restoring import find_run, match_of_run
-from airflow_provider_heapbraze.membership.senders import COHORT_KINDS
+from airflow_provider_heapbraze.membership.restoring import find_run
 
 ANYTHING_GOES = Guards(max_removed_share=None, allow_empty=True, max_size_factor=None)
 
@@ -20,25 +20,6 @@ def people(*numbers):
 
 
 EVERYBODY = people(*range(30))
-
-
-def restore(nightly, run_id, as_run="restore", guards=ANYTHING_GOES, as_of="2026-11-25"):
-    root = nightly.folder / "ledger"
-    commit = find_run(nightly.ledger, run_id)
-    match = match_of_run(nightly.ledger, commit, root)
-    folder = root / "matches" / match.fingerprint
-    request = Request(
-        run_id=as_run,
-        match=match,
-        match_folder=folder,
-        kinds=COHORT_KINDS,
-        name=commit.name,
-        force_full=False,
-        as_of=as_of,
-        goes_on=True,
-    )
-    with nightly.client() as client:
-        return nightly.sync(client).run(request, guards)
 
 
 def newest(nightly, pattern):
@@ -116,7 +97,7 @@ def test_a_run_before_is_restored_all_the_same(damaged):
         with pytest.raises(ConfigurationError, match="none has ended yet"):
             find_run(damaged.ledger, "night-1")
         return
-    restore(damaged, "night-1")
+    damaged.restore("night-1")
     assert damaged.members() == EVERYBODY - people(2)
 
 
@@ -146,6 +127,39 @@ def test_a_plan_that_nobody_can_read_is_told_of(three_nights):
     assert three_nights.members() == EVERYBODY
 
 
+def test_a_plan_of_which_nothing_is_left_is_told_of(three_nights):
+    [folder] = three_nights.ledger.path("plans").glob("00000005-*")
+    shutil.rmtree(folder)
+    for name in ("log/00000005.json", "log/00000006.json"):
+        three_nights.ledger.path(name).unlink()
+    for snapshot in three_nights.ledger.path("snapshots").glob("00000005-*"):
+        snapshot.unlink()
+    # Somebody began the next plan all the same.
+    three_nights.ledger.take_place(7, {"kind": "plan"})
+    report = three_nights.run(sorted(EVERYBODY), "night-4", force_full=True)
+    assert report["recovery"] == {"plans": 5, "lost": 3}, "each place may have been a plan's"
+    assert three_nights.members() == EVERYBODY
+
+
+def test_the_first_plan_is_lost_and_the_newest_snapshot_tells(three_nights):
+    [folder] = three_nights.ledger.path("plans").glob("00000001-*")
+    shutil.rmtree(folder)
+    for snapshot in three_nights.ledger.path("snapshots").glob("00000001-*"):
+        snapshot.unlink()
+    for name in ("log/00000001.json", "log/00000003.json"):
+        three_nights.ledger.path(name).unlink()
+    wanted = people(1, 10)
+    report = three_nights.run(sorted(wanted), "night-4", force_full=True)
+    assert report["recovery"]["lost"] == 1
+    assert three_nights.members() == wanted
+
+
+def test_guards_know_the_runs_before_all_the_same(three_nights):
+    newest(three_nights, "snapshots/*").unlink()
+    three_nights.run(sorted(EVERYBODY), "night-4", force_full=True)
+    assert [size for size, _ in three_nights.ledger.last().memory.past] == [29, 28, 27, 30]
+
+
 def test_it_dies_and_goes_on(damaged):
     wanted = sorted(people(1, *range(10, 30)))
     usual, damaged.retry = damaged.retry, RetryPolicy(attempts=1)
@@ -159,23 +173,23 @@ def test_it_dies_and_goes_on(damaged):
 
 
 def test_undo(three_nights):
-    report = restore(three_nights, "dag/night-1/import")
+    report = three_nights.restore("dag/night-1/import")
     assert three_nights.members() == EVERYBODY - people(2)
     assert (report["waterfall"]["adds"], report["waterfall"]["removes"]) == (2, 0)
-    restore(three_nights, "night-3", "undo the undo", as_of="2026-11-26")
+    three_nights.restore("night-3", "undo the undo", as_of="2026-11-26")
     assert three_nights.members() == EVERYBODY - people(0, 2, 3)
 
 
 def test_undo_passes_guards(three_nights):
     three_nights.run(sorted(people(*range(100))), "dag/night-4/import", as_of="2026-11-25")
     with pytest.raises(HeapBrazeError, match="max_removed_share"):
-        restore(three_nights, "night-1", guards=Guards(), as_of="2026-11-26")
+        three_nights.restore("night-1", guards=Guards(), as_of="2026-11-26")
     assert len(three_nights.members()) == 100
 
 
 def test_undo_of_nothing_sends_nothing(three_nights):
     seen = len(three_nights.sent())
-    restore(three_nights, "night-3")
+    three_nights.restore("night-3")
     assert three_nights.sent(since=seen) == []
 
 
@@ -195,5 +209,5 @@ def test_another_identifier_of_the_same_person_stays(nightly):
     nightly.run([["", "mail-1", "", "true"]], "dag/night-1/import")
     nightly.run([["user-1", "mail-1", "", "true"]], "dag/night-2/import")
     nightly.run([["user-2", "", "", "true"]], "dag/night-3/import")
-    report = restore(nightly, "night-2")
+    report = nightly.restore("night-2")
     assert (report["waterfall"]["adds"], report["waterfall"]["removes"]) == (2, 1)

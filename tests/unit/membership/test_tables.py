@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import errno
+import fcntl
+import subprocess
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -25,6 +30,79 @@ def test_it_is_gone_after_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(IsADirectoryError), workspace() as space:
         space.folder.write_text("a folder")
+    assert list(tmp_path.iterdir()) == []
+
+
+WORKING = """
+import tempfile
+from airflow_provider_heapbraze.membership.tables import workspace
+with workspace() as space:
+    space.sql("CREATE TABLE people AS SELECT 'private-person-1' AS id")
+    space.write("FROM people", space.folder / "people.parquet")
+    print(space.folder, flush=True)
+    input()
+"""
+
+
+@contextmanager
+def working(folder):
+    """Give a process that has a workspace in this folder, and the workspace's own folder."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WORKING],
+        cwd=Path(__file__).parents[3],
+        env={"TMPDIR": str(folder)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process, Path(process.stdout.readline().strip())
+        finally:
+            process.kill()
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with working(tmp_path) as (alive, in_use):
+        with working(tmp_path) as (process, left_behind):
+            process.kill()
+            process.wait(60)
+        assert (left_behind / "people.parquet").exists()
+        others = {tmp_path / f"heapbraze-{name}" for name in ("1000", "x7f2kq0a")}
+        for folder in others:  # what runs share on a machine; and another's, with no lock of ours
+            folder.mkdir()
+        just_made = in_use.with_name(f"{in_use.name[:-4]}made")  # its process is about to take the lock
+        just_made.mkdir()
+        with workspace() as space, workspace() as inner:
+            assert set(tmp_path.iterdir()) == {*others, just_made, in_use, space.folder, inner.folder}
+        assert (in_use / "people.parquet").exists()
+        alive.communicate("\n", timeout=60)
+    assert set(tmp_path.iterdir()) == {*others, just_made}
+
+
+def test_a_link_to_a_folder_is_not_followed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with workspace() as space:
+        name = space.folder.name
+        for file in space.folder.iterdir():
+            if file.is_file():
+                (elsewhere / file.name).write_bytes(file.read_bytes())
+    (tmp_path / name).symlink_to(elsewhere)
+    with workspace():
+        pass
+    assert list(elsewhere.iterdir())
+
+
+def test_where_files_cannot_be_locked_it_works_all_the_same(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with workspace() as first, workspace() as second:
+        assert (first.count("range(3)"), second.count("range(3)")) == (3, 3)
     assert list(tmp_path.iterdir()) == []
 
 

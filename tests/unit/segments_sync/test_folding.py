@@ -190,6 +190,7 @@ def test_nobody_is_told_by_numbers_that_templates_made_texts_of(pushed):
         ({"on_incomplete": "ignore"}, "on_incomplete of SegmentSyncMembers must be"),
         ({"full_since": "last week"}, "full_since of SegmentSyncMembers must be"),
         ({"full_since": 7}, "full_since of SegmentSyncMembers must be"),
+        ({"full_since": "0001-01-01T00:00:00+01:00"}, "full_since of SegmentSyncMembers must be"),
     ],
 )
 def test_arguments_that_cannot_be(pushed, how, message):
