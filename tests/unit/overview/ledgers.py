@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from airflow_provider_heapbraze.ledger_check.targets import found_target
-from airflow_provider_heapbraze.membership.entries import Commit, Plan, Target
+from airflow_provider_heapbraze.membership.entries import Commit, Memory, Plan, Target
 from airflow_provider_heapbraze.overview.keeping import keep_in_view
 
 LAST_NIGHT = datetime(2026, 11, 24, 2, 30, tzinfo=UTC)
@@ -96,7 +96,7 @@ def _write_night(folder, target, night, nights, about):
     snapshot = f"snapshots/{plan_id}-d1ce.parquet"
     commit = Commit(
         number=number + 1, plan_id=plan_id, run_id=run_id, fingerprint="f" * 12, snapshot=snapshot, size=size,
-        forced=False, name=name, report=name_of_report, as_of=at.isoformat(), past=past,
+        forced=False, name=name, report=name_of_report, as_of=at.isoformat(), memory=Memory(past=past),
     )  # fmt: skip
     write(folder / f"log/{number:08d}.json", {"kind": "plan", **asdict(plan)})
     write(folder / f"log/{number + 1:08d}.json", {"kind": "commit", **asdict(commit)})
