@@ -24,8 +24,13 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Airflow's own models still use what it deprecates.
-    config.addinivalue_line("filterwarnings", "ignore:ProvidersManager.hooks is deprecated")
+    # Airflow itself uses what is deprecated: by itself, and, on Airflow 3.1, by its libraries of today.
+    for said in (
+        "ProvidersManager.hooks is deprecated",
+        "The `airflow\\..* attribute is deprecated",
+        "The ``noload`` loader strategy is deprecated",
+    ):
+        config.addinivalue_line("filterwarnings", f"ignore:{said}")
 
 
 def pytest_unconfigure() -> None:

@@ -10,11 +10,10 @@ from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, DownstreamTasksSkipped
 from airflow.providers.standard.exceptions import HITLTimeoutError
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import DownstreamTasksSkipped
 from airflow.sdk.execution_time import task_runner
 
 from airflow_provider_heapbraze.locations import path_of
@@ -25,7 +24,7 @@ from tests.airflow.cohorts import PEOPLE, context
 try:
     from airflow.sdk.exceptions import TaskAwaitingInput as Waiting
 except ImportError:  # below Airflow 3.3
-    from airflow.sdk.exceptions import TaskDeferred as Waiting
+    from airflow.providers.common.compat.sdk import TaskDeferred as Waiting
 
 AT = datetime(2026, 11, 24, 3, 10, 5, 123456, tzinfo=UTC)
 
