@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 
 from airflow_provider_heapbraze.locations import path_of
 from airflow_provider_heapbraze.membership.entries import Approval
 from airflow_provider_heapbraze.membership.ledger import decide, plan_folder
-from airflow_provider_heapbraze.operators._airflow import airflow_errors, item
+from airflow_provider_heapbraze.operators._airflow import LabelledOperator, airflow_errors, item, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from airflow.sdk import Context
 
@@ -28,7 +29,7 @@ SHARES = ("_share", "_rate", "_rate_drop")
 MINUTE, HOUR = 60, 3600
 
 
-class BrazeCohortApprovalOperator(ApprovalOperator):
+class BrazeCohortApprovalOperator(LabelledOperator, ApprovalOperator):
     """Ask a person about a plan that passes guards; a plan that passes none needs no approval.
 
     Airflow's own approval, with the plan as a table. Who approves lets this very plan pass the guards that
@@ -45,11 +46,17 @@ class BrazeCohortApprovalOperator(ApprovalOperator):
     """
 
     template_fields: Sequence[str] = ("plan",)
+    template_fields_renderers: ClassVar[dict[str, str]] = {"plan": "json"}
     ui_color = "#ffe9d6"
 
     def __init__(self, *, plan: Mapping[str, Any], **kwargs: Any) -> None:
         super().__init__(subject="A plan for a Braze cohort", **kwargs)
         self.plan = plan
+
+    @property
+    def label(self) -> str:
+        """Say which cohort, by its name."""
+        return text(self.plan.get("name")) if isinstance(self.plan, Mapping) else ""
 
     def execute(self, context: Context) -> Any:
         """Ask, where there is something to ask."""
