@@ -60,7 +60,9 @@ class LabelledOperator(BaseOperator):
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """Begin a mapped task, as Airflow does; it asks no instance for the template."""
-        return super().partial(**{"map_index_template": LABEL, **kwargs})
+        begun = super().partial(**kwargs)
+        begun.kwargs["map_index_template"] = begun.kwargs.get("map_index_template") or LABEL
+        return begun
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
