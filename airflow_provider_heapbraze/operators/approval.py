@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
 
 from airflow_provider_heapbraze.locations import path_of
 from airflow_provider_heapbraze.membership.entries import Approval
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+# Before 1.13 of its standard provider Airflow takes the time for the answer from execution_timeout.
+HAS_RESPONSE_TIMEOUT = "response_timeout" in inspect.signature(HITLOperator.__init__).parameters
 ASKED = "asked"
 NOBODY = "nobody in time"
 CHOICE = (
@@ -50,6 +53,7 @@ class BrazeCohortApprovalOperator(LabelledOperator, ApprovalOperator):
     ui_color = "#ffe9d6"
 
     def __init__(self, *, plan: Mapping[str, Any], **kwargs: Any) -> None:
+        self._answer_time = None if HAS_RESPONSE_TIMEOUT else kwargs.pop("response_timeout", None)
         super().__init__(subject="A plan for a Braze cohort", **kwargs)
         self.plan = plan
 
@@ -71,6 +75,7 @@ class BrazeCohortApprovalOperator(LabelledOperator, ApprovalOperator):
         # The planning task may be cleared before somebody answers, who would then have seen another plan.
         guards = {breach["guard"]: breach["value"] for breach in self.plan["breaches"]}
         context["ti"].xcom_push(key=ASKED, value={"uri": uri, "guards": guards})
+        self.execution_timeout = self._answer_time or self.execution_timeout
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
@@ -120,6 +120,14 @@ def test_nobody_is_asked_where_no_guard_is_passed(pipeline, person):
     assert person.asked == []
     assert decisions(plan) == []
     pipeline.run(plan=plan)
+
+
+def test_a_time_for_the_answer(risky, person):
+    with pytest.raises(Waiting) as waiting:
+        person.run(risky, response_timeout=timedelta(hours=20), defaults="Reject")
+    wait = waiting.value
+    left = wait.trigger.timeout_datetime - datetime.now(UTC) if hasattr(wait, "trigger") else wait.timeout
+    assert timedelta(hours=19) < left <= timedelta(hours=20)
 
 
 def test_what_a_person_sees(pipeline, person):
