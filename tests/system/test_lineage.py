@@ -1,4 +1,4 @@
-"""A DAG's lineage as OpenLineage gets it: from the members' file to the cohort in Braze."""
+"""What a DAG run tells beside its data: its lineage, as OpenLineage gets it, and names of mapped tasks."""
 
 from __future__ import annotations
 
@@ -34,3 +34,10 @@ def test_an_import_leads_from_its_file_to_the_cohort(airflow):
     assert ledger["name"].startswith(f"{airflow.ledger}/targets/cohort-")
     assert ended[f"{DAG_ID}.cohort.verify"]["inputs"][0]["name"] == cohort["name"]
     assert "private-person" not in file.read_text()
+
+    shown = airflow.query("SELECT task_id, rendered_map_index FROM task_instance WHERE map_index >= 0")
+    assert dict(shown) == {
+        "cohort.match": airflow.segment.as_uri(),
+        "cohort.import": COHORT_ID,
+        "cohort.verify": COHORT_ID,
+    }
