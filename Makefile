@@ -41,7 +41,8 @@ tests: $(MADE)
 	$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 test31: $(MADE31)  ## the operators, and a DAG from end to end, on Airflow 3.1
-	$(<D)/bin/python -m pytest -n 3 --dist loadgroup tests/airflow tests/system/test_cohort_dag.py
+	$(<D)/bin/python -m pytest -n 3 --dist loadgroup tests/airflow \
+		tests/system/test_cohort_dag.py::test_two_nights_and_the_way_back
 
 soak: $(MADE)  ## what is killed in the tests, killed 300 times; it takes an hour
 	HEAPBRAZE_KILLS=300 $(BIN)/python -m pytest -s --timeout 7200 \
