@@ -4,14 +4,16 @@ CONSTRAINTS := constraints/airflow-3.3.txt
 VENV := .venv
 BIN := $(VENV)/bin
 MADE := $(VENV)/.made
+# The lowest Airflow there is support for.
+MADE31 := .venv31/.made
 # Each worker of the tests, and each process that one starts, would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui venv lint types layers test tests docs soak bench clean
+.PHONY: help demo ui venv lint types layers test tests test31 docs soak bench clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(MADE)  ## two nights of the cohort DAG against a local Braze
 	$(BIN)/python demo/nights.py
@@ -41,6 +43,10 @@ tests: $(MADE)
 docs: $(MADE)  ## the documentation, built strictly, into site/
 	$(BIN)/zensical build --strict
 
+test31: $(MADE31)  ## the operators, and a DAG from end to end, on Airflow 3.1
+	$(<D)/bin/python -m pytest -n 3 --dist loadgroup tests/airflow \
+		tests/system/test_cohort_dag.py::test_two_nights_and_the_way_back
+
 soak: $(MADE)  ## what is killed in the tests, killed 300 times; it takes an hour
 	HEAPBRAZE_KILLS=300 $(BIN)/python -m pytest -s --timeout 7200 \
 		tests/unit/membership/test_killed.py tests/unit/events/test_export_killed.py \
@@ -53,14 +59,18 @@ bench: $(MADE)  ## speed and memory, each beside what one would write otherwise
 	$(BIN)/python benchmarks/heap_connect.py
 
 clean:  ## remove .venv, builds and caches
-	rm -rf $(VENV) dist site .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv31 dist site .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Made anew, not updated: what pyproject.toml no longer names must not stay behind.
 $(MADE): pyproject.toml $(CONSTRAINTS)
+$(MADE): GROUP := dev
+$(MADE31): pyproject.toml constraints/airflow-3.1.txt
+$(MADE31): GROUP := test
+$(MADE) $(MADE31):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 …")'
-	rm -rf $(VENV)
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable . --group dev
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --upgrade pip
+	$(@D)/bin/pip install --quiet --constraint $(lastword $^) --editable . --group $(GROUP)
 	touch $@

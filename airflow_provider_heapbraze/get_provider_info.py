@@ -54,6 +54,7 @@ def get_provider_info() -> dict[str, Any]:
             {"integration-name": "Heap", "python-modules": [f"{_PACKAGE}.hooks.heap"]},
             {"integration-name": "Braze", "python-modules": [f"{_PACKAGE}.hooks.braze"]},
         ],
+        "notifications": [f"{_PACKAGE}.notifications.HeapBrazeNotifier"],
         "connection-types": [_BRAZE_CONNECTION, _HEAP_CONNECTION],
         "extra-links": [f"{_PACKAGE}.links.HeapBrazeRunLink"],
         "asset-uris": [{"schemes": ["braze", "heap"], "handler": None}],

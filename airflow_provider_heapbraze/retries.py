@@ -14,7 +14,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from airflow_provider_heapbraze.clients.errors import HeapBrazeError, PermanentError, TransientError
+from airflow_provider_heapbraze.clients.errors import PermanentError, TransientError, own_error
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, RetryDecision, RetryPolicy
@@ -56,7 +56,7 @@ class HeapBrazeRetryPolicy(RetryPolicy):
         context: Context | None = None,  # noqa: ARG002
     ) -> RetryDecision:
         """Decide what becomes of a task that failed; called by Airflow."""
-        error = _ours(exception)
+        error = own_error(exception)
         kind = type(error or exception).__name__
         if isinstance(error, PermanentError):
             return RetryDecision.fail(reason=f"{kind}: the same would fail again.")
@@ -75,10 +75,3 @@ class HeapBrazeRetryPolicy(RetryPolicy):
                 break
             wait *= 2
         return min(wait, self.longest)
-
-
-def _ours(exception: BaseException | None) -> HeapBrazeError | None:
-    """Return the error of this package that an exception was made from; operators raise Airflow's."""
-    while exception is not None and not isinstance(exception, HeapBrazeError):
-        exception = exception.__cause__
-    return exception

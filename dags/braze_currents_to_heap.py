@@ -18,7 +18,7 @@ from airflow_provider_heapbraze.sensors.currents import BrazeCurrentsSensor
 
 # The folder that Braze's storage connector writes to.
 SOURCE = os.environ.get("BRAZE_CURRENTS_SOURCE", "s3://aws_default@my-bucket/currents")
-BRAZE_EVENTS = Asset(name="braze events in heap", uri="heap://events/braze")
+BRAZE_EVENTS = Asset(name="heap events braze", uri="heap://events/braze")
 
 
 @dag(

@@ -50,7 +50,6 @@ def braze_segments_to_heap() -> None:
             task_id="size",
             segment_id=segment_id,
             max_drop_share=0.5,
-            map_index_template="{{ task.segment_id }}",
         )
         refresh = BrazeSegmentToHeapOperator(
             task_id="refresh",
@@ -61,7 +60,6 @@ def braze_segments_to_heap() -> None:
             force_full="{{ params.force_full }}",
             deferrable=True,
             pool="heap",
-            map_index_template="{{ task.property_name }}",
             outlets=[AssetAlias("braze_segments_in_heap")],
         )
         size >> refresh

@@ -60,7 +60,6 @@ def heap_cohorts_to_braze() -> None:
                 device_id="device_id",
                 identified="is_identified",
             ),
-            map_index_template="{{ task.members.path }}",
         )
         imported = BrazeCohortImportOperator(
             task_id="import",
@@ -70,7 +69,6 @@ def heap_cohorts_to_braze() -> None:
             guards=Guards(max_removed_share=0.2),
             force_full="{{ params.force_full }}",
             pool="braze",
-            map_index_template="{{ task.cohort_id }}",
         )
         # What waits for the asset waits for this: by the segment to the last person, else by a sample.
         verified = BrazeCohortVerifyOperator(
@@ -80,7 +78,6 @@ def heap_cohorts_to_braze() -> None:
             bucket=BUCKET,
             deferrable=True,
             pool="braze",
-            map_index_template="{{ task.cohort_id }}",
             outlets=[AssetAlias("braze_cohorts")],
         )
         imported >> verified

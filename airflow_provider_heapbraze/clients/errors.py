@@ -110,3 +110,10 @@ class UnclearAnswerError(TransientError):
 
 class InterruptedCallError(TransientError):
     """The caller asked every wait to end; this request was not sent again."""
+
+
+def own_error(exception: BaseException | None) -> HeapBrazeError | None:
+    """Return the error of this package that an exception was made from; operators raise Airflow's."""
+    while exception is not None and not isinstance(exception, HeapBrazeError):
+        exception = exception.__cause__
+    return exception

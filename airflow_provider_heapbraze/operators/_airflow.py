@@ -20,6 +20,7 @@ from airflow.sdk import BaseOperator
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError, PermanentError
 from airflow_provider_heapbraze.locations import path_of
 from airflow_provider_heapbraze.membership.errors import GuardBreachedError
+from airflow_provider_heapbraze.operators._lineage import Flow, lineage
 from airflow_provider_heapbraze.operators._queries import query_tag, streamed
 
 if TYPE_CHECKING:
@@ -29,9 +30,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import jinja2
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
     from airflow_provider_heapbraze.membership.members import Chunk
+
+LABEL = "{{ task.label or ti.map_index }}"
 
 
 def run_id(context: Context) -> str:
@@ -47,12 +51,43 @@ def as_of(context: Context) -> str:
     return run_after.astimezone(UTC).isoformat(timespec="seconds")
 
 
-class HeapBrazeOperator(BaseOperator):
+class LabelledOperator(BaseOperator):
+    """An operator whose mapped task instances are shown by what they are about, not by a number.
+
+    ``map_index_template`` of the user's own goes before.
+    """
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Begin a mapped task, as Airflow does; it asks no instance for the template."""
+        begun = super().partial(**kwargs)
+        begun.kwargs["map_index_template"] = begun.kwargs.get("map_index_template") or LABEL
+        return begun
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.map_index_template = self.map_index_template or LABEL
+
+    @property
+    def label(self) -> str:
+        """Say what this task is about; empty where it is best called by its number."""
+        raise NotImplementedError
+
+
+class HeapBrazeOperator(LabelledOperator):
     """An operator whose arguments may be objects with template fields of their own.
 
     Airflow renders such an object in place. Mapped task instances that run in one process (``dag.test()``)
     share it, so each renders a copy of its own: else the second cohort would get the members of the first.
+
+    A subclass says in ``_flow`` what it reads and writes, as soon as it knows.
     """
+
+    _flow = Flow()
+
+    def get_openlineage_facets_on_complete(self, _task_instance: Any) -> OperatorLineage[Any, Any] | None:
+        """Say what was read and written; OpenLineage's provider asks, also after a failure."""
+        return lineage(self._flow)
 
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
         """Render every template field, nested ones in a copy."""

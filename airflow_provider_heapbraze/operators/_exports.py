@@ -6,9 +6,13 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, conf
+from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_heapbraze.clients.errors import ConfigurationError, ExportRunningError
+from airflow_provider_heapbraze.clients.errors import (
+    ConfigurationError,
+    ExportRunningError,
+    PermanentError,
+)
 from airflow_provider_heapbraze.hooks.braze import BrazeHook
 from airflow_provider_heapbraze.locations import ledger_root, ledger_uri, path_of
 from airflow_provider_heapbraze.operators._airflow import HeapBrazeOperator, airflow_errors, seconds, text
@@ -63,6 +67,11 @@ class SegmentExportOperator(HeapBrazeOperator):
         self.deferrable = deferrable
         self.ledger = ledger
 
+    @property
+    def label(self) -> str:
+        """Say which segment."""
+        return text(self.segment_name) or text(self.segment_id)
+
     def execute(self, context: Context) -> dict[str, Any]:
         """Do the work, and return what came of it."""
         return self._go_on(context, {}, ready=False)
@@ -70,7 +79,8 @@ class SegmentExportOperator(HeapBrazeOperator):
     def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on after a wait in the triggerer."""
         if event.get("problem"):
-            raise AirflowFailException(event["problem"])
+            with airflow_errors():
+                raise PermanentError(event["problem"])
         return self._go_on(context, event["state"], ready=event["ready"])
 
     def look(self, context: Context, state: dict[str, Any], *, ready: bool) -> dict[str, Any] | None:

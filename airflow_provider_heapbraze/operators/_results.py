@@ -33,7 +33,7 @@ def asset_of(system: str, kind: str, name: str) -> Asset:
     """Return the asset of something in one of the two systems.
 
     :param system: ``braze`` or ``heap``.
-    :param kind: ``cohort``, ``attribute``, ``segment`` or ``property``.
+    :param kind: ``cohort``, ``attribute``, ``segment``, ``property`` or ``events``.
     """
     return Asset(name=f"{system} {kind} {name}", uri=f"{system}://{kind}/{quote(name, safe='')}")
 

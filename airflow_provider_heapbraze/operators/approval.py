@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
 
 from airflow_provider_heapbraze.locations import path_of
 from airflow_provider_heapbraze.membership.entries import Approval
 from airflow_provider_heapbraze.membership.ledger import decide, plan_folder
-from airflow_provider_heapbraze.operators._airflow import airflow_errors, item
+from airflow_provider_heapbraze.operators._airflow import LabelledOperator, airflow_errors, item, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from airflow.sdk import Context
 
+# Before 1.13 of its standard provider Airflow takes the time for the answer from execution_timeout.
+HAS_RESPONSE_TIMEOUT = "response_timeout" in inspect.signature(HITLOperator.__init__).parameters
 ASKED = "asked"
 NOBODY = "nobody in time"
 CHOICE = (
@@ -28,7 +32,7 @@ SHARES = ("_share", "_rate", "_rate_drop")
 MINUTE, HOUR = 60, 3600
 
 
-class BrazeCohortApprovalOperator(ApprovalOperator):
+class BrazeCohortApprovalOperator(LabelledOperator, ApprovalOperator):
     """Ask a person about a plan that passes guards; a plan that passes none needs no approval.
 
     Airflow's own approval, with the plan as a table. Who approves lets this very plan pass the guards that
@@ -45,11 +49,18 @@ class BrazeCohortApprovalOperator(ApprovalOperator):
     """
 
     template_fields: Sequence[str] = ("plan",)
+    template_fields_renderers: ClassVar[dict[str, str]] = {"plan": "json"}
     ui_color = "#ffe9d6"
 
     def __init__(self, *, plan: Mapping[str, Any], **kwargs: Any) -> None:
+        self._answer_time = None if HAS_RESPONSE_TIMEOUT else kwargs.pop("response_timeout", None)
         super().__init__(subject="A plan for a Braze cohort", **kwargs)
         self.plan = plan
+
+    @property
+    def label(self) -> str:
+        """Say which cohort, by its name."""
+        return text(self.plan.get("name")) if isinstance(self.plan, Mapping) else ""
 
     def execute(self, context: Context) -> Any:
         """Ask, where there is something to ask."""
@@ -64,6 +75,7 @@ class BrazeCohortApprovalOperator(ApprovalOperator):
         # The planning task may be cleared before somebody answers, who would then have seen another plan.
         guards = {breach["guard"]: breach["value"] for breach in self.plan["breaches"]}
         context["ti"].xcom_push(key=ASKED, value={"uri": uri, "guards": guards})
+        self.execution_timeout = self._answer_time or self.execution_timeout
         return super().execute(context)
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.hooks.braze import BrazeHook
@@ -43,6 +43,7 @@ from airflow_provider_heapbraze.operators._airflow import (
     whole_number,
 )
 from airflow_provider_heapbraze.operators._apart import apart
+from airflow_provider_heapbraze.operators._lineage import Flow, Place, as_xcom, in_braze, located, of_xcom
 from airflow_provider_heapbraze.operators._results import asset_of, import_result, update_assets
 from airflow_provider_heapbraze.overview.keeping import kept_in_view
 
@@ -68,6 +69,7 @@ class _CohortOperator(HeapBrazeOperator):
         "attribute",
         "ledger",
     )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"guards": "py", "match": "json", "plan": "json"}
     ui_color = "#ffe9d6"
     operator_extra_links = (HeapBrazeRunLink(),)
 
@@ -90,8 +92,16 @@ class _CohortOperator(HeapBrazeOperator):
         self.attribute = attribute
         self.ledger = ledger
 
+    @property
+    def label(self) -> str:
+        """Say which cohort."""
+        return text(self.cohort_id)
+
     def _target_id(self) -> str:
         return _target_id(self.delivery, self.cohort_id, self.attribute)
+
+    def _place(self, client: BrazeClient) -> Place:
+        return in_braze(client.base_url, self.delivery, self._target_id())
 
     def _sender(self, client: BrazeClient) -> Sender:
         if self.delivery == "cohort":
@@ -127,6 +137,7 @@ class _SendingOperator(_CohortOperator):
         with airflow_errors(), guarded(self.on_breach), hook.get_conn() as client:
             ledger = self._ledger(client)
             push_run_link(context, "targets", ledger.folder.name, run_id(context))
+            self._flow = self._flow_of(self._place(client), located(ledger.uri("")))
             sync = self._sync = Sync(
                 ledger,
                 self._sender(client),
@@ -137,6 +148,8 @@ class _SendingOperator(_CohortOperator):
             with kept_in_view(ledger):
                 report = apart(lambda: self._send(sync, ledger, context), sync.stop)
         result = import_result(report)
+        counts = report["waterfall"]["members"], result["acknowledged"], result["size"]
+        self._flow = self._flow.counted(*counts)
         extra = {key: result[key] for key in ("size", "adds", "removes")}
         update_assets(context, self.outlets, asset_of("braze", self.delivery, self._target_id()), extra)
         return result
@@ -147,6 +160,9 @@ class _SendingOperator(_CohortOperator):
             self._sync.stop()
 
     def _send(self, sync: Sync, ledger: TargetLedger, context: Context) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _flow_of(self, cohort: Place, ledger: Place) -> Flow:
         raise NotImplementedError
 
 
@@ -206,8 +222,8 @@ class BrazeCohortPlanOperator(_MatchedOperator):
     """Write down what an import would change, and send nothing.
 
     Returns ``{"uri", "plan_id", "name", "adds", "removes", "unchanged", "change", "requests",
-    "seconds_at_limit", "breaches"}``; give it to :class:`BrazeCohortImportOperator` as ``plan`` to carry out
-    this very plan. A breached guard does not fail this task: it is named in ``breaches``, and
+    "seconds_at_limit", "breaches", "sources"}``; give it to :class:`BrazeCohortImportOperator` as ``plan`` to
+    carry out this very plan. A breached guard does not fail this task: it is named in ``breaches``, and
     :class:`.approval.BrazeCohortApprovalOperator` shows it to a person. ``change`` is what guards look at:
     how many people are ``held`` now, ``adds`` and ``removes`` without whom is only sent again.
 
@@ -227,6 +243,8 @@ class BrazeCohortPlanOperator(_MatchedOperator):
         with airflow_errors(), BrazeHook(self.braze_conn_id).get_conn() as client:
             ledger, sender = self._ledger(client), self._sender(client)
             push_run_link(context, "targets", ledger.folder.name, run_id(context))
+            sources = of_xcom(self.match)
+            self._flow = Flow(sources, (located(ledger.uri("")),))
             request = self._request(context, force_full=False)
             with kept_in_view(ledger):
                 plan = make_plan(ledger, ledger.last(), request)
@@ -235,6 +253,7 @@ class BrazeCohortPlanOperator(_MatchedOperator):
             requests = plan.requests(sender.rows_per_request) + naming
             budget = client.cohort_budget if self.delivery == "cohort" else client.track_budget
             seconds = budget.seconds_for(requests)
+        self._flow = self._flow.counted(plan.counts["members"], plan.rows)
         for breach in breaches:
             self.log.warning("An import would be stopped: %s", breach)
         return {
@@ -248,6 +267,7 @@ class BrazeCohortPlanOperator(_MatchedOperator):
             "requests": requests,
             "seconds_at_limit": round(seconds, 1),
             "breaches": [breach.as_dict() for breach in breaches],
+            "sources": as_xcom(sources),
         }
 
 
@@ -303,6 +323,9 @@ class BrazeCohortImportOperator(_SendingOperator, _MatchedOperator):
             raise ConfigurationError("force_full makes a new plan: give match, not plan. Nothing was sent.")
         return sync.apply(item(self.plan, "plan_id", "plan"), run_id(context), self.guards)
 
+    def _flow_of(self, cohort: Place, ledger: Place) -> Flow:
+        return Flow(of_xcom(self.match or self.plan), (cohort, ledger))
+
 
 class BrazeCohortRestoreOperator(_SendingOperator):
     """Make a Braze cohort again what an earlier run had left.
@@ -344,6 +367,9 @@ class BrazeCohortRestoreOperator(_SendingOperator):
             goes_on=True,
         )
         return sync.run(request, self.guards)
+
+    def _flow_of(self, cohort: Place, ledger: Place) -> Flow:
+        return Flow((ledger,), (cohort, ledger))
 
 
 def cohort_target(client: BrazeClient, delivery: str, cohort_id: Any, attribute: Any) -> Target:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow.sdk import Asset
+from airflow.sdk import Asset, AssetAlias
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.clients.event_budget import EventBudget, shared_folder
@@ -20,8 +21,11 @@ from airflow_provider_heapbraze.operators._airflow import (
     required,
     run_id,
     shown_progress,
+    text,
 )
 from airflow_provider_heapbraze.operators._apart import apart
+from airflow_provider_heapbraze.operators._lineage import Flow, in_heap, located
+from airflow_provider_heapbraze.operators._results import asset_of
 from airflow_provider_heapbraze.overview.keeping import kept_in_view
 
 if TYPE_CHECKING:
@@ -50,7 +54,8 @@ class BrazeCurrentsToHeapOperator(HeapBrazeOperator):
 
     Returns ``{"files", "events", "sent", "duplicates", "anonymous", "filtered", "cut", "rejected",
     "set_aside", "requests", "report_uri"}``, where ``events`` is the sum of what was sent, duplicates,
-    anonymous, filtered and rejected. Outlets of type ``Asset`` get the counts.
+    anonymous, filtered and rejected. Outlets of type ``Asset`` get the counts; an ``AssetAlias`` gets the
+    asset ``heap://events/braze`` with them.
 
     :param source: folder of the files, in Braze's layout or any other: ``s3://conn_id@bucket/prefix``.
     :param heap_conn_id: the Heap connection.
@@ -94,6 +99,7 @@ class BrazeCurrentsToHeapOperator(HeapBrazeOperator):
         "max_bad_files",
         "ledger",
     )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"event_names": "json"}
     ui_color = "#ffe9d6"
     operator_extra_links = (HeapBrazeRunLink(),)
 
@@ -139,10 +145,16 @@ class BrazeCurrentsToHeapOperator(HeapBrazeOperator):
         self.ledger = ledger
         self._export: Export | None = None
 
+    @property
+    def label(self) -> str:
+        """Say where the events come from."""
+        return text(self.source)
+
     def execute(self, context: Context) -> dict[str, Any]:
         """Export what is new, and return what became of every event in numbers."""
         hook = HeapHook(self.heap_conn_id)
         with airflow_errors(), hook.get_conn() as client:
+            self._flow = Flow((located(text(self.source)),), (in_heap(client.environment, "events"),))
             budget = EventBudget(client.environment, hook.get_event_limits(), folder=shared_folder())
             try:
                 ledger, export = self._open(context, client, budget, hook.get_pii_salt())
@@ -157,15 +169,26 @@ class BrazeCurrentsToHeapOperator(HeapBrazeOperator):
             "requests": report["requests"]["requests"],
             "report_uri": report["report_uri"],
         }
-        for outlet in self.outlets:
-            if isinstance(outlet, Asset):
-                context["outlet_events"][outlet].extra.update({name: result[name] for name in COUNTS})
+        self._flow = self._counted(result)
+        self._update_assets(context, {name: result[name] for name in COUNTS})
         return result
 
     def on_kill(self) -> None:
         """Record what was accepted before the process goes."""
         if self._export is not None:
             self._export.stop()
+
+    def _counted(self, result: dict[str, Any]) -> Flow:
+        flow = self._flow.counted(result["events"], result["sent"])
+        return replace(flow, reads=tuple(replace(place, files=result["files"]) for place in flow.reads))
+
+    def _update_assets(self, context: Context, counts: dict[str, Any]) -> None:
+        # Any asset: what the events of one source are to others, only the DAG's author knows.
+        for outlet in self.outlets:
+            if isinstance(outlet, AssetAlias):
+                context["outlet_events"][outlet].add(asset_of("heap", "events", "braze"), extra=counts)
+            elif isinstance(outlet, Asset):
+                context["outlet_events"][outlet].extra.update(counts)
 
     def _open(
         self, context: Context, client: HeapClient, budget: EventBudget, salt: str | None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.locations import ledger_root
 from airflow_provider_heapbraze.membership.identity import IdentityMapping
 from airflow_provider_heapbraze.membership.matching import match
@@ -12,7 +13,9 @@ from airflow_provider_heapbraze.operators._airflow import (
     AirflowAccess,
     HeapBrazeOperator,
     airflow_errors,
+    text,
 )
+from airflow_provider_heapbraze.operators._lineage import Flow, as_xcom, located, sources_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,9 +31,11 @@ class HeapUserMatchOperator(HeapBrazeOperator):
     Nothing is sent. The result is written to the ledger; the XCom holds its location and counts::
 
         {"uri", "fingerprint", "taken_at", "counts": {"members", "matched", "external_id", "alias",
-                                                      "device_id", "duplicates", "unmatched": {reason: n}}}
+                                                      "device_id", "duplicates", "unmatched": {reason: n}},
+         "sources": [{"namespace", "name"}]}
 
-    ``taken_at`` (ISO 8601, UTC) says when they were the segment's members.
+    ``taken_at`` (ISO 8601, UTC) says when they were the segment's members, ``sources`` which datasets they
+    come from, as OpenLineage names them.
 
     :param members: where the members come from: ``FileMembers``, ``SqlMembers``, ``SegmentSyncMembers`` or
         ``HeapConnectMembers``.
@@ -39,6 +44,7 @@ class HeapUserMatchOperator(HeapBrazeOperator):
     """
 
     template_fields: Sequence[str] = ("members", "mapping", "ledger")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"members": "py", "mapping": "py"}
     ui_color = "#f2e7fe"
 
     def __init__(
@@ -54,11 +60,21 @@ class HeapUserMatchOperator(HeapBrazeOperator):
         self.mapping = copy(mapping) if mapping else IdentityMapping()
         self.ledger = ledger
 
+    @property
+    def label(self) -> str:
+        """Say where the members come from; the place of a query says too little, and the query too much."""
+        if hasattr(self.members, "sql"):
+            return ""
+        return text(getattr(self.members, "segment_id", None)) or text(getattr(self.members, "path", None))
+
     def execute(self, context: Context) -> dict[str, Any]:
         """Match, and return where the result is and what became of every member."""
         with airflow_errors():
             ledger = ledger_root(self.ledger)
+            sources = sources_of(self.members)
+            self._flow = Flow(sources, (located(storage.uri(ledger / "matches")),))
             result = match(self.members, self.mapping, AirflowAccess(ledger, context), ledger)
+        self._flow = self._flow.counted(result.counts["members"], result.counts["matched"])
         counts, taken_at = result.counts, result.taken_at.isoformat(timespec="seconds")
         self.log.info(
             "%s members as of %s: %s matched, %s duplicates, unmatched: %s",
@@ -73,4 +89,5 @@ class HeapUserMatchOperator(HeapBrazeOperator):
             "fingerprint": result.fingerprint,
             "taken_at": taken_at,
             "counts": counts,
+            "sources": as_xcom(sources),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from uuid import uuid4
 
 from airflow_provider_heapbraze.hooks.braze import BrazeHook
@@ -34,6 +34,7 @@ from airflow_provider_heapbraze.operators._airflow import (
 )
 from airflow_provider_heapbraze.operators._apart import apart
 from airflow_provider_heapbraze.operators._exports import SegmentExportOperator, chosen_segment
+from airflow_provider_heapbraze.operators._lineage import Flow, in_braze, in_heap, located
 from airflow_provider_heapbraze.operators._results import asset_of, import_result, update_assets
 from airflow_provider_heapbraze.overview.keeping import kept_in_view
 from airflow_provider_heapbraze.segments.exported import EXPORT_FIELDS, ExportedMembers, export_archives
@@ -87,6 +88,7 @@ class BrazeSegmentToHeapOperator(SegmentExportOperator):
         "on_breach",
         "force_full",
     )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"guards": "py"}
 
     def __init__(
         self,
@@ -108,6 +110,11 @@ class BrazeSegmentToHeapOperator(SegmentExportOperator):
         self.force_full = force_full
         self._sync: Sync | None = None
 
+    @property
+    def label(self) -> str:
+        """Say which property."""
+        return text(self.property_name) or super().label
+
     def look(self, context: Context, state: dict[str, Any], *, ready: bool) -> dict[str, Any] | None:
         """Refresh the property once the export is there; return what happened in numbers."""
         braze_hook, heap_hook = BrazeHook(self.braze_conn_id), HeapHook(self.heap_conn_id)
@@ -117,6 +124,10 @@ class BrazeSegmentToHeapOperator(SegmentExportOperator):
             sender = HeapPropertySender(heap, name)
             ledger = self._ledger(heap, name)
             push_run_link(context, "targets", ledger.folder.name, run_id(context))
+            self._flow = Flow(
+                (in_braze(braze.base_url, "segment", segment_id),),
+                (in_heap(heap.environment, "property", name), located(ledger.uri(""))),
+            )
             source = PropertySource(segment_id, text(self.alias_label) or None)
             source.check(ledger)
             request = self._open_request(ledger, context) or self._new_request(
@@ -130,6 +141,8 @@ class BrazeSegmentToHeapOperator(SegmentExportOperator):
             with kept_in_view(ledger):
                 report = apart(lambda: sync.run(request, self.guards), sync.stop)
         result = import_result(report)
+        counts = report["waterfall"]["members"], result["acknowledged"], result["size"]
+        self._flow = self._flow.counted(*counts)
         extra = {key: result[key] for key in ("size", "adds", "removes")}
         update_assets(context, self.outlets, asset_of("heap", "property", name), extra)
         return result
@@ -242,15 +255,22 @@ class BrazeSegmentSizeOperator(HeapBrazeOperator):
         self.braze_conn_id = braze_conn_id
         self.ledger = ledger
 
+    @property
+    def label(self) -> str:
+        """Say which segment."""
+        return text(self.segment_name) or text(self.segment_id)
+
     def execute(self, context: Context) -> dict[str, Any]:
         """Ask for the sizes, and return them."""
         with airflow_errors(), BrazeHook(self.braze_conn_id).get_conn() as client:
             drop = limit(self.max_drop_share, "max_drop_share")
             rise = limit(self.max_rise_share, "max_rise_share")
             segment_id = chosen_segment(client, self.segment_id, self.segment_name)
+            self._flow = Flow((in_braze(client.base_url, "segment", segment_id),))
             days = client.reads.sizes(segment_id, whole_number(self.days, "days", least=2))
             history = SizeHistory.of(days, datetime.now(UTC).date())
             result = self._record(client, segment_id, history)
+            self._flow = self._flow.counted(result["size"])
             complaints = history.complaints(drop, rise)
             if complaints:
                 raise SuddenChangeError(

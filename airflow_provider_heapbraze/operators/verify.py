@@ -9,8 +9,15 @@ from airflow_provider_heapbraze.hooks.braze import BrazeHook
 from airflow_provider_heapbraze.locations import ledger_root
 from airflow_provider_heapbraze.membership.arguments import share
 from airflow_provider_heapbraze.membership.ledger import TargetLedger
-from airflow_provider_heapbraze.operators._airflow import required, run_id, seconds, whole_number
+from airflow_provider_heapbraze.operators._airflow import (
+    required,
+    run_id,
+    seconds,
+    text,
+    whole_number,
+)
 from airflow_provider_heapbraze.operators._exports import SegmentExportOperator
+from airflow_provider_heapbraze.operators._lineage import Flow, in_braze, located
 from airflow_provider_heapbraze.operators._results import asset_of, update_assets
 from airflow_provider_heapbraze.operators.cohort import CohortDelivery, cohort_target
 from airflow_provider_heapbraze.overview.keeping import kept_in_view
@@ -103,6 +110,11 @@ class BrazeCohortVerifyOperator(SegmentExportOperator):
         self.max_unknown_share = max_unknown_share
         self.max_lag = max_lag
 
+    @property
+    def label(self) -> str:
+        """Say which cohort."""
+        return text(self.cohort_id) or text(self.attribute)
+
     def look(self, context: Context, state: dict[str, Any], *, ready: bool) -> dict[str, Any] | None:
         """Compare; return the result, or None where it has to be looked again."""
         tolerance = Tolerance(
@@ -114,8 +126,12 @@ class BrazeCohortVerifyOperator(SegmentExportOperator):
             ledger = TargetLedger(ledger_root(self.ledger), target)
             commit = last_commit(ledger)
             found = self._find(client, ledger, commit, run_id(context), state, ready=ready)
+            seen = state.get("segment_id")
+            looked_at = ("segment", seen) if seen else (self.delivery, list(target.place.values())[-1])
+            self._flow = Flow((in_braze(client.base_url, *looked_at),), (located(ledger.uri("")),))
         if found is None:
             return None
+        self._flow = self._flow.counted(found["held"] if "held" in found else found["sample"], None)
         check_still_last(ledger, commit)
         lag_until = state.setdefault("lag_until", time.time() + max_lag)
         wrong = tolerance.about_wrong(found)

@@ -7,13 +7,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import (
-    AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     BaseSensorOperator,
     conf,
 )
 
+from airflow_provider_heapbraze.clients.errors import PermanentError
 from airflow_provider_heapbraze.hooks.heap import HeapHook
 from airflow_provider_heapbraze.locations import ledger_uri
 from airflow_provider_heapbraze.operators._airflow import airflow_errors, choice, required
@@ -83,7 +83,8 @@ class BrazeCurrentsSensor(BaseSensorOperator):
     def execute_complete(self, context: Context, event: dict[str, Any]) -> None:
         """Go on: the triggerer has seen new files, or has looked for them long enough."""
         if event.get("problem"):
-            raise AirflowFailException(event["problem"])
+            with airflow_errors():
+                raise PermanentError(event["problem"])
         # At the end it is looked once more: the triggerer, or the storage, may have been away.
         if event["status"] != NEW_FILES and not self.poke(context):
             self._end_without_files()

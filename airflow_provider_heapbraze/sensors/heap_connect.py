@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import (
-    AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     BaseSensorOperator,
@@ -15,6 +14,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from airflow_provider_heapbraze.clients.errors import PermanentError
 from airflow_provider_heapbraze.heap_connect.manifests import find_manifests
 from airflow_provider_heapbraze.heap_connect.seen import SeenDumps, take_dump
 from airflow_provider_heapbraze.locations import ledger_root, path_of
@@ -83,7 +83,8 @@ class HeapConnectDumpSensor(BaseSensorOperator):
         if look.dump is not None:
             return self._taken(look.dump)
         if event.get("problem"):  # which only the triggerer has
-            raise AirflowFailException(event["problem"])
+            with airflow_errors():
+                raise PermanentError(event["problem"])
         if event["status"] != NEW_DUMP:
             self._end_without_dump()
         # Another run has taken that dump.

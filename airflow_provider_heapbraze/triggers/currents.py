@@ -30,7 +30,7 @@ class BrazeCurrentsTrigger(BaseTrigger):
     """
 
     def __init__(
-        self, source: str, ledger: str, environment: str, poke_interval: float, until: float
+        self, source: str, ledger: str, environment: str, poke_interval: float, until: float, **_later: Any
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.source = source

@@ -29,7 +29,9 @@ class HeapConnectDumpTrigger(BaseTrigger):
     :param until: UTC epoch seconds after which nobody looks any more.
     """
 
-    def __init__(self, path: str, table: str | None, after: int, poke_interval: float, until: float) -> None:
+    def __init__(
+        self, path: str, table: str | None, after: int, poke_interval: float, until: float, **_later: Any
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.path = path
         self.table = table

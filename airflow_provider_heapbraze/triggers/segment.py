@@ -43,6 +43,7 @@ class BrazeSegmentExportTrigger(BaseTrigger):
         poll_interval: float,
         until: float,
         state: dict[str, Any],
+        **_later: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.braze_conn_id = braze_conn_id
@@ -120,7 +121,7 @@ class PauseTrigger(BaseTrigger):
     :param state: as :class:`BrazeSegmentExportTrigger`'s.
     """
 
-    def __init__(self, *, until: float, state: dict[str, Any]) -> None:
+    def __init__(self, *, until: float, state: dict[str, Any], **_later: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.until = until
         self.state = state

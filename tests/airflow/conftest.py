@@ -30,6 +30,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "filterwarnings", "ignore:Using .httpx. with .starlette.testclient. is deprecated"
     )
+    # Airflow itself uses what is deprecated: by itself, and, on Airflow 3.1, by its libraries of today.
+    for said in (
+        "ProvidersManager.hooks is deprecated",
+        "The `airflow\\..* attribute is deprecated",
+        "The ``noload`` loader strategy is deprecated",
+    ):
+        config.addinivalue_line("filterwarnings", f"ignore:{said}")
 
 
 def pytest_unconfigure() -> None:

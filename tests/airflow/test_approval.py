@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, DownstreamTasksSkipped
 from airflow.providers.standard.exceptions import HITLTimeoutError
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import DownstreamTasksSkipped
 from airflow.sdk.execution_time import task_runner
 
 from airflow_provider_heapbraze.locations import path_of
@@ -25,7 +24,7 @@ from tests.airflow.cohorts import PEOPLE, context
 try:
     from airflow.sdk.exceptions import TaskAwaitingInput as Waiting
 except ImportError:  # below Airflow 3.3
-    from airflow.sdk.exceptions import TaskDeferred as Waiting
+    from airflow.providers.common.compat.sdk import TaskDeferred as Waiting
 
 AT = datetime(2026, 11, 24, 3, 10, 5, 123456, tzinfo=UTC)
 
@@ -121,6 +120,14 @@ def test_nobody_is_asked_where_no_guard_is_passed(pipeline, person):
     assert person.asked == []
     assert decisions(plan) == []
     pipeline.run(plan=plan)
+
+
+def test_a_time_for_the_answer(risky, person):
+    with pytest.raises(Waiting) as waiting:
+        person.run(risky, response_timeout=timedelta(hours=20), defaults="Reject")
+    wait = waiting.value
+    left = wait.trigger.timeout_datetime - datetime.now(UTC) if hasattr(wait, "trigger") else wait.timeout
+    assert timedelta(hours=19) < left <= timedelta(hours=20)
 
 
 def test_what_a_person_sees(pipeline, person):

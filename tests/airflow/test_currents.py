@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     TaskDeferred,
 )
-from airflow.sdk import Asset
+from airflow.sdk import Asset, AssetAlias
 
 from airflow_provider_heapbraze.hooks import _connection
 from airflow_provider_heapbraze.landing.app import make_app
@@ -26,7 +26,7 @@ from airflow_provider_heapbraze.landing.settings import Settings
 from airflow_provider_heapbraze.operators.currents import BrazeCurrentsToHeapOperator
 from airflow_provider_heapbraze.sensors.currents import BrazeCurrentsSensor
 from airflow_provider_heapbraze.triggers.currents import BrazeCurrentsTrigger
-from tests.airflow.cohorts import glance
+from tests.airflow.cohorts import OutletEvents, glance
 from tests.currents import samples
 
 TOKEN = "token-of-the-connector"
@@ -57,8 +57,7 @@ def operator(exporting, **arguments):
 def context(run="hour-1", **params):
     ti = SimpleNamespace(dag_id="currents", run_id=run, task_id="export", map_index=-1, pushed={})
     ti.xcom_push = lambda key, value: ti.pushed.update({key: value})
-    accessor = SimpleNamespace(extra={})
-    return {"ti": ti, "outlet_events": {Asset("heap://events/braze"): accessor}, "params": params}
+    return {"ti": ti, "outlet_events": OutletEvents(), "params": params}
 
 
 def put(exporting, *event_types, hour="2026-11-24-10"):
@@ -70,9 +69,8 @@ def put(exporting, *event_types, hour="2026-11-24-10"):
 
 def test_an_hour_and_the_next(exporting):
     put(exporting, *samples.TYPES[:10])
-    asset = Asset("heap://events/braze")
-    here = context()
-    first = operator(exporting, outlets=[asset]).execute(here)
+    asset, alias, here = Asset("any of the user's"), AssetAlias("events"), context()
+    first = operator(exporting, outlets=[asset, alias]).execute(here)
     assert {name: first[name] for name in ("files", "events", "sent", "anonymous", "set_aside")} == {
         "files": 10,
         "events": 30,
@@ -80,7 +78,10 @@ def test_an_hour_and_the_next(exporting):
         "anonymous": 10,
         "set_aside": 0,
     }
-    assert here["outlet_events"][asset].extra["sent"] == 20
+    counts = here["outlet_events"][asset].extra
+    assert (counts["files"], counts["sent"]) == (10, 20)
+    ((added, told),) = here["outlet_events"][alias].events
+    assert (added.uri, told) == ("heap://events/braze", counts)
     put(exporting, samples.TYPES[10], hour="2026-11-23-01")
     second = operator(exporting).execute(context("hour-2"))
     assert (second["files"], second["sent"]) == (1, 2), "a late file is found"

@@ -26,7 +26,7 @@ from tests.airflow.cohorts import COHORT, PEOPLE, context, glance
 
 def test_what_the_tasks_return(pipeline, sandbox):
     matched = pipeline.match([*PEOPLE[:10], PEOPLE[0], " "])
-    assert set(matched) == {"uri", "fingerprint", "taken_at", "counts"}
+    assert set(matched) == {"uri", "fingerprint", "taken_at", "counts", "sources"}
     assert matched["counts"] == {
         "members": 12,
         "matched": 10,
@@ -50,6 +50,7 @@ def test_what_the_tasks_return(pipeline, sandbox):
         "name",
         "change",
         "seconds_at_limit",
+        "sources",
     }
     assert sandbox.requests() == [], "a plan sends nothing"
     imported = pipeline.run(PEOPLE[:10])

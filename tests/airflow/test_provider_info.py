@@ -3,12 +3,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.resources import files
 from importlib.util import find_spec
+from pathlib import Path
 
 import jsonschema
 import pytest
+import yaml
 from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 from airflow.configuration import conf
 from airflow.providers_manager import ProvidersManager
@@ -19,6 +22,7 @@ from airflow_provider_heapbraze.get_provider_info import get_provider_info
 from airflow_provider_heapbraze.hooks.braze import BrazeHook
 from airflow_provider_heapbraze.hooks.heap import HeapHook
 
+PROJECT = Path(__file__).resolve().parents[2]
 INFO = get_provider_info()
 CONNECTION_TYPES = {entry["connection-type"]: entry for entry in INFO["connection-types"]}
 
@@ -55,6 +59,22 @@ def test_reading_the_metadata_imports_nothing_else_of_ours():
 )
 def test_every_module_is_there(module):
     assert find_spec(module) is not None
+
+
+def test_the_registry_is_told_of_every_class():
+    told = yaml.safe_load((PROJECT / ".airflow-registry.yaml").read_text())
+    assert told["package-name"] == INFO["package-name"]
+    for kind in ("operators", "sensors", "triggers", "hooks"):
+        modules = [import_module(name) for entry in INFO[kind] for name in entry["python-modules"]]
+        ours = {
+            f"{module.__name__}.{name}"
+            for module in modules
+            for name, value in vars(module).items()
+            if name[0] != "_" and isinstance(value, type) and value.__module__ == module.__name__
+        }
+        suffix = ("Operator", "Sensor", "Trigger", "Hook")
+        assert {entry["module"] for entry in told[kind]} == {one for one in ours if one.endswith(suffix)}
+    assert [entry["module"] for entry in told["notifications"]] == INFO["notifications"]
 
 
 @pytest.mark.parametrize("hook", [BrazeHook, HeapHook])
