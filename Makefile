@@ -8,7 +8,7 @@ MADE := $(VENV)/.made
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui venv lint types layers test tests soak bench clean
+.PHONY: help demo ui venv lint types layers test tests stack soak bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ test: lint layers  ## everything above, and all tests
 # One worker more than cores: many tests wait for a server or a process.
 tests: $(MADE)
 	$(BIN)/python -m pytest -n 3 --dist loadgroup
+
+stack: $(MADE)  ## the services of docker-compose.yaml without Docker; a worker is killed, another one finishes
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --group stack
+	$(BIN)/python -m stack.run
 
 soak: $(MADE)  ## what is killed in the tests, killed 300 times; it takes an hour
 	HEAPBRAZE_KILLS=300 $(BIN)/python -m pytest -s --timeout 7200 \
