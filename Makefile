@@ -10,7 +10,7 @@ MADE31 := .venv31/.made
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui venv lint types layers test tests test31 docs soak bench clean
+.PHONY: help demo ui venv lint types layers test tests test31 docs stack soak bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ docs: $(MADE)  ## the documentation, built strictly, into site/
 test31: $(MADE31)  ## the operators, and a DAG from end to end, on Airflow 3.1
 	$(<D)/bin/python -m pytest -n 3 --dist loadgroup tests/airflow \
 		tests/system/test_cohort_dag.py::test_two_nights_and_the_way_back
+
+stack: $(MADE)  ## the services of docker-compose.yaml without Docker; a worker is killed, another one finishes
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --group stack
+	$(BIN)/python -m stack.run
 
 soak: $(MADE)  ## what is killed in the tests, killed 300 times; it takes an hour
 	HEAPBRAZE_KILLS=300 $(BIN)/python -m pytest -s --timeout 7200 \
