@@ -38,10 +38,11 @@ test: lint layers  ## everything above, and all tests
 tests: $(MADE)
 	$(BIN)/python -m pytest -n 3 --dist loadgroup
 
-soak: $(MADE)  ## what is killed in the tests, killed 300 times; it takes an hour
+soak: $(MADE)  ## what is killed in the tests, killed 300 times; and 300 histories of nights; it takes two hours
 	HEAPBRAZE_KILLS=300 $(BIN)/python -m pytest -s --timeout 7200 \
 		tests/unit/membership/test_killed.py tests/unit/events/test_export_killed.py \
 		tests/unit/landing/test_killed.py
+	HEAPBRAZE_EXAMPLES=300 $(BIN)/python -m pytest -s tests/unit/membership/test_model.py
 
 bench: $(MADE)  ## speed and memory, each beside what one would write otherwise
 	$(BIN)/python benchmarks/currents_throughput.py
