@@ -51,10 +51,11 @@ stack: $(MADE)  ## the services of docker-compose.yaml without Docker; a worker 
 	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --group stack
 	$(BIN)/python -m stack.run
 
-soak: $(MADE)  ## what is killed in the tests, killed 300 times; it takes an hour
+soak: $(MADE)  ## what is killed in the tests, killed 300 times; and 300 histories of nights; it takes two hours
 	HEAPBRAZE_KILLS=300 $(BIN)/python -m pytest -s --timeout 7200 \
 		tests/unit/membership/test_killed.py tests/unit/events/test_export_killed.py \
 		tests/unit/landing/test_killed.py
+	HEAPBRAZE_EXAMPLES=300 $(BIN)/python -m pytest -s tests/unit/membership/test_model.py
 
 bench: $(MADE)  ## speed and memory, each beside what one would write otherwise
 	$(BIN)/python benchmarks/currents_throughput.py
