@@ -13,7 +13,6 @@ import shutil
 import stat
 import tempfile
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -44,9 +43,7 @@ def _locked(folder: Path) -> IO[bytes]:
     return lock
 
 
-@cache
 def _remove_left_behind() -> None:
-    """Remove what is there when a process uses such a folder for the first time."""
     for folder in Path(tempfile.gettempdir()).iterdir():
         if folder.name.startswith(PREFIX):
             with suppress(OSError):  # it is in use, or another process is removing it

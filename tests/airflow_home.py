@@ -222,7 +222,7 @@ def _ports_of_peers(process):
 def pytest_runtest_teardown(item, nextitem):
     """Stop the running Airflow after the last test that needs it: idle, too, it takes time from others."""
     used = "running_airflow" in getattr(item, "funcargs", ())
-    if used and "airflow_commands" not in getattr(nextitem, "fixturenames", ()):
+    if used and "running_airflow" not in getattr(nextitem, "fixturenames", ()):
         (server,) = item._fixtureinfo.name2fixturedefs["running_airflow_server"]
         server.finish(item._request)  # a test that comes all the same starts it again
 

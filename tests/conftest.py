@@ -14,7 +14,9 @@ pytest_plugins = [
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what shares one Airflow on one worker: it is imported once, and started once."""
+    """Keep what shares one Airflow on one worker: it is started once, or imported once."""
     for item in items:
-        if "airflow_commands" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("airflow"))
+        names = getattr(item, "fixturenames", ())
+        shared = next((name for name in ("running_airflow", "airflow_commands") if name in names), None)
+        if shared:
+            item.add_marker(pytest.mark.xdist_group(shared))

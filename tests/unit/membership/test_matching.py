@@ -456,7 +456,7 @@ def normalised(value):
     return (text, None) if len(text.encode()) <= 987 else (None, "too_long")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(rows=st.lists(st.tuples(VALUE, VALUE, VALUE, st.booleans()), max_size=6))
 def test_the_rule_is_the_reference(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("reference")

@@ -75,7 +75,7 @@ def segments(draw):
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)], mapping
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(segments())
 @example(([{"external_id": " \ud800", "alias_name": None}], IdentityMapping("external_id")))
 def test_sql_decides_as_python(segment):

@@ -290,7 +290,7 @@ RUN = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(runs=st.lists(RUN, min_size=1, max_size=4), refused=st.sets(st.sampled_from(NAMES), max_size=2))
 def test_chains_of_unfinished_plans_lose_nobody(tmp_path_factory, runs, refused):
     """After a run that finishes, the other side is exact, whatever the runs before it left behind."""

@@ -372,7 +372,7 @@ NIGHT = st.fixed_dictionaries(
 @pytest.mark.parametrize("delivery", ["cohort", "attribute"])
 @settings(
     phases=[Phase.generate],
-    max_examples=12,
+    max_examples=6,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
