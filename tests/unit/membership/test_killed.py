@@ -216,7 +216,10 @@ class Nights:
         assert report["settled_by_earlier_attempts"] == settled
         held = self.members()
         assert held == self.wanted - (set() if REFUSED in held else {REFUSED})
-        assert report["size"] == commit.size == len(held)
+        snapshot = pq.read_table(self.ledger.path(commit.snapshot), columns=["value"])["value"]
+        kept = set(map(number_of, snapshot.to_pylist()))
+        assert report["size"] == commit.size == len(kept)
+        assert kept - {REFUSED} == held - {REFUSED}, "whose removal is refused stays held"
         self.counts["nights finished"] += 1
         self.counts["people acknowledged"] += steps["acknowledged"]
         self.counts["people rejected"] += sum(steps["rejected"].values())
