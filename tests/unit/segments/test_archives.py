@@ -30,7 +30,9 @@ def zipped(*contents: bytes, compression=zipfile.ZIP_DEFLATED, names=None) -> by
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression, compresslevel=5) as archive:
         for i, content in enumerate(contents):
-            archive.writestr(names[i] if names else f"{i}-{ENTRY}", content)
+            # Without a time of now: archives are in the names of tests, which every worker finds for itself.
+            entry = zipfile.ZipInfo(names[i] if names else f"{i}-{ENTRY}")
+            archive.writestr(entry, content, compression, 5)
     return buffer.getvalue()
 
 
