@@ -51,7 +51,7 @@ stack: $(MADE)  ## the services of docker-compose.yaml without Docker; a worker 
 	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --group stack
 	$(BIN)/python -m stack.run
 
-soak: $(MADE)  ## what is killed in the tests, killed 300 times; and 300 histories of nights; it takes two hours
+soak: $(MADE)  ## what is killed in the tests, killed 300 times; and 300 histories of nights; it takes hours
 	HEAPBRAZE_KILLS=300 $(BIN)/python -m pytest -s --timeout 7200 \
 		tests/unit/membership/test_killed.py tests/unit/events/test_export_killed.py \
 		tests/unit/landing/test_killed.py

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -51,16 +52,24 @@ class Stack:
         finally:
             self._stop()
 
-    def run(self, name: str, command: list[str]) -> str:
-        """Run another command in the environment of a service; return what it printed."""
-        environment = self._environment(name)
+    def run(self, name: str, command: list[str], **more: str) -> str:
+        """Run another command in the environment of a service, and some more; return what it printed."""
+        environment = self._environment(name) | more
         return subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True).stdout
 
     def ask(self, query: str) -> str:
         """Ask Airflow's database; return the one value."""
-        about = self._services["initialise"].environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+        about = urlsplit(self._services["initialise"].environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
+        # Arguments are seen by everybody on a machine; the environment is not.
+        reach = {
+            "PGHOST": str(about.hostname),
+            "PGPORT": str(about.port),
+            "PGUSER": str(about.username),
+            "PGPASSWORD": str(about.password),
+            "PGDATABASE": about.path[1:],
+        }
         command = ["psql", "--no-psqlrc", "--tuples-only", "--no-align", "--command", query]
-        return self.run("initialise", [*command, about.replace("+psycopg2", "")]).strip()
+        return self.run("initialise", command, **reach).strip()
 
     def log(self, name: str) -> list[str]:
         """Return the lines that a service has logged."""
@@ -147,14 +156,15 @@ def prepare_postgres(service: Service, home: Path) -> list[str]:
     environment = service.environment
     data = home / "volumes" / "database"
     data.mkdir(parents=True, exist_ok=True)
+    password = home / "password"
+    password.touch(mode=0o600)
+    password.write_text(environment["POSTGRES_PASSWORD"])
     as_user: list[str] = []
     if not os.geteuid():
         user = pwd.getpwnam("postgres")
-        os.chown(data, user.pw_uid, user.pw_gid)
+        for path in (data, password):
+            os.chown(path, user.pw_uid, user.pw_gid)
         as_user = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-    password = home / "password"
-    password.write_text(environment["POSTGRES_PASSWORD"])
-    password.chmod(0o644)
     programs = _postgres_programs()
     initdb = [
         *as_user,

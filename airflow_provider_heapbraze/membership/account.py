@@ -67,8 +67,9 @@ class Account:
         if self._left_open:
             raise UnclearAnswerError(
                 f"{self._destination} reported errors of no documented kind for {self._left_open} people, "
-                "also when each was sent alone. Everybody else is settled and recorded. Clear the task to "
-                f"try them again; if it stays so, ask {self._destination}'s support."
+                "also when each was sent alone. All others that were sent are settled and recorded; nobody "
+                "is added before each removal has its answer. Clear the task to try them again; if it stays "
+                f"so, ask {self._destination}'s support."
             )
 
     def check_somebody_passes(self, answer: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_heapbraze.membership.carried import load_carried
-from airflow_provider_heapbraze.membership.holding import KEY, NOBODY, ON_KEY
+from airflow_provider_heapbraze.membership.holding import KEY, NOBODY, ON_KEY, SURELY_HELD
 from airflow_provider_heapbraze.membership.tables import literal
 
 if TYPE_CHECKING:
@@ -46,16 +46,11 @@ def keep_leavers(
         return 0
     load_carried(space, ledger, last, "leaving", NOBODY_LEAVES)
     here = literal(as_of)
-    # Where a removal has no answer, nobody knows whether the person is still held: it is asserted again.
-    surely_held = (
-        f"EXISTS (SELECT 1 FROM held b WHERE {ON_KEY}) "
-        f"AND NOT EXISTS (SELECT 1 FROM unanswered b WHERE b.remove AND {ON_KEY})"
-    )
     space.sql(
         "CREATE TABLE leaving AS "
         f"SELECT a.kind, a.value, a.label, coalesce(b.since, {here}) AS since, "
         f"coalesce(b.runs, 0) + coalesce(b.seen_in <> {here}, true)::INTEGER AS runs, {here} AS seen_in "
-        f"FROM (SELECT * FROM change a WHERE remove AND {surely_held}) a "
+        f"FROM (SELECT * FROM change a WHERE remove AND {SURELY_HELD}) a "
         f"LEFT JOIN leaving_before b ON {ON_KEY}"
     )
     hours = f"epoch({here}::TIMESTAMPTZ - since::TIMESTAMPTZ) / 3600"

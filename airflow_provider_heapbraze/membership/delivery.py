@@ -158,6 +158,11 @@ class Delivery:
         """Wait until removals that an earlier attempt had under way have surely arrived."""
         if not (self._removals_were_open and self._plan.adds):
             return
+        if self._attempt.others_may_be_at_work():
+            log.info(
+                "An earlier attempt may have removals under way still: nobody is added for up to %.0f s.",
+                max(0.0, self._alone_from - self._monotonic()),
+            )
         while self._attempt.others_may_be_at_work() and self._monotonic() < self._alone_from:
             self._check()
             time.sleep(LOOK_SECONDS)

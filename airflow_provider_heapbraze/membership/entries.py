@@ -117,6 +117,11 @@ class Plan:
         return -(-self.removes // rows_per_request) - (-self.adds // rows_per_request)
 
     @property
+    def first_removes(self) -> int:
+        """Return how many removals are made for the first time: those that repeat one come after them."""
+        return self.removes - self.repeated
+
+    @property
     def left_behind(self) -> Memory:
         """Return what the next run is to know, where this plan is not done."""
         return replace(self.memory, plans=[*self.memory.plans, self.plan_id][-PLANS_REMEMBERED:])

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 KEY = "kind, value, label"
 ON_KEY = "(a.kind = b.kind AND a.value = b.value AND a.label = b.label)"
+# Where a removal has no answer, nobody knows whether the person is still held.
+SURELY_HELD = (
+    f"(EXISTS (SELECT 1 FROM held b WHERE {ON_KEY}) "
+    f"AND NOT EXISTS (SELECT 1 FROM unanswered b WHERE b.remove AND {ON_KEY}))"
+)
 NOBODY = "SELECT ''::VARCHAR AS kind, ''::VARCHAR AS value, ''::VARCHAR AS label WHERE false"
 
 
@@ -159,7 +164,7 @@ def _load_refused(space: Workspace, settled: Settled) -> None:
 
 def _is_repeated(plan: Plan) -> str:
     """Return SQL that tells whether a row of ``planned`` repeats a removal that was made before."""
-    return f"(remove AND file_row_number >= {plan.removes - plan.repeated})"
+    return f"(remove AND file_row_number >= {plan.first_removes})"
 
 
 def _load_held_after(space: Workspace, ledger: TargetLedger, plan: Plan, settled: Settled) -> int:

@@ -49,7 +49,7 @@ def _protected_removes(plan: Plan, ledger: TargetLedger, location: str, access: 
             )
         load_changes(space, ledger, plan)
         # Whoever is removed once more is out already.
-        leave = f"remove AND file_row_number < {plan.removes - plan.repeated}"
+        leave = f"remove AND file_row_number < {plan.first_removes}"
         return space.count(f"planned SEMI JOIN protected USING (value) WHERE {leave}")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_heapbraze.membership.carried import load_carried
-from airflow_provider_heapbraze.membership.holding import KEY, NOBODY, ON_KEY
+from airflow_provider_heapbraze.membership.holding import KEY, NOBODY, ON_KEY, SURELY_HELD
 from airflow_provider_heapbraze.membership.matching import OTHERS
 
 if TYPE_CHECKING:
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 OWNER = "of_kind, of_value, of_label"
 NO_LINKS = f"SELECT *, '' AS of_kind, '' AS of_value, '' AS of_label FROM ({NOBODY})"
 _ON_OWNER = "(a.kind = b.of_kind AND a.value = b.of_value AND a.label = b.of_label)"
-_SURELY_HELD = (
-    f"EXISTS (SELECT 1 FROM held b WHERE {ON_KEY}) "
-    f"AND NOT EXISTS (SELECT 1 FROM unanswered b WHERE b.remove AND {ON_KEY})"
-)
 
 
 def load_links(space: Workspace, ledger: TargetLedger, last: Entry | None, matches: Path) -> None:
@@ -58,7 +54,7 @@ def keep_whom_another_identifier_holds(space: Workspace) -> None:
     )
     space.sql(
         f"DELETE FROM change a WHERE remove AND EXISTS (SELECT 1 FROM held_beside b WHERE {ON_KEY}) "
-        f"AND {_SURELY_HELD}"
+        f"AND {SURELY_HELD}"
     )
 
 

@@ -85,17 +85,16 @@ def _load_removed(space: Workspace, ledger: TargetLedger, plan_id: str) -> str |
     view = f"removed_{plan_id.replace('-', '_')}"
     try:
         plan = ledger.read_draft(plan_id)
-        removed = plan.removes - plan.repeated
-        if not removed:
+        if not plan.first_removes:
             return None
         if not space.load(f"{view}_changes", ledger.path(plan.changes), rows=plan.rows, expected=plan.digest):
             raise ledger.not_as_logged(plan.changes)
     except LedgerDamagedError as damage:
-        # It is a second chance: the first removal was acknowledged.
+        # It is a second chance: the first removal had its answer.
         log.warning("Removals of plan %s are not asserted again: %s.", plan_id, damage.what)
         return None
     space.sql(
         f"CREATE VIEW {view} AS SELECT {KEY} FROM {view}_changes "
-        f"WHERE kind IN {OF_ONE_PERSON} AND file_row_number < {removed}"
+        f"WHERE kind IN {OF_ONE_PERSON} AND file_row_number < {plan.first_removes}"
     )
     return view

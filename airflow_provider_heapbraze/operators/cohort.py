@@ -333,7 +333,6 @@ class BrazeCohortRestoreOperator(_SendingOperator):
     A plan like any other: guards, resuming and report are those of :class:`BrazeCohortImportOperator`, and so
     is what it returns. The next import makes the cohort equal to Heap's segment again: pause its DAG, or mend
     the segment first. Where the ledger is damaged, it goes on from whatever the ledger still holds.
-    Somebody who has got another identifier since that run may be missing then: see the README.
 
     :param cohort_id: the cohort's id in Braze.
     :param run_id: the run whose outcome is to be there again, as its import returned it; or the DAG run's id

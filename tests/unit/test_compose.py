@@ -13,6 +13,7 @@ from stack import compose
 
 PROJECT = Path(__file__).resolve().parents[2]
 FILE = PROJECT / "docker-compose.yaml"
+DAGS = PROJECT / "dags"
 CONTENT = yaml.safe_load(FILE.read_text())
 SERVICES = CONTENT["services"]
 
@@ -43,6 +44,12 @@ def test_a_service(name):
     assert about["restart"] == "unless-stopped" or name == "initialise"
     assert "healthcheck" in about or name in {"network", "initialise"}
     assert re.fullmatch(r"[\w./-]+:\d[\w.-]*", about["image"]), "an image of a version"
+
+
+def test_what_the_dags_ask_for_is_what_they_are_given():
+    asked = set(re.findall(r'os\.environ\.get\("(\w+)"', "".join(map(Path.read_text, DAGS.glob("*.py")))))
+    given = {name for name in CONTENT["x-airflow"]["environment"] if not name.startswith("AIRFLOW")}
+    assert given - {"TZ"} <= asked
 
 
 def test_only_the_landing_service_is_open_to_others():

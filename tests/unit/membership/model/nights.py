@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -18,6 +18,7 @@ from airflow_provider_heapbraze.membership.damping import Damping
 from airflow_provider_heapbraze.membership.planning import Request, make_plan
 from airflow_provider_heapbraze.membership.restoring import find_run, match_of_run
 from airflow_provider_heapbraze.membership.senders import COHORT_KINDS
+from airflow_provider_heapbraze.sandbox.models import FaultKind
 from tests.unit.membership.conftest import ANYTHING_GOES
 from tests.unit.membership.model.people import (
     FORMS,
@@ -32,24 +33,9 @@ from tests.unit.membership.model.people import (
 from tests.unit.membership.model.process import Process, Small
 from tests.unit.membership.model.watch import COUNTS, SHARE, Given, Watch
 
-HARMLESS = (
-    "423",
-    "429-bare",
-    "429-ratelimit-retry-after",
-    "429-reset-delta",
-    "429-reset-epoch",
-    "429-retry-after-date",
-    "429-retry-after-seconds",
-    "5xx-before",
-    "5xx-after",
-    "cut-before",
-    "cut-after",
-    "errors-before",
-    "errors-after",
-    "unclear-after",
-)
 # A 2xx that says nothing and was not applied looks like a success on these endpoints.
 LOSING = ("unclear-before", "message-before")
+HARMLESS = tuple(kind for kind in get_args(FaultKind) if kind not in LOSING)
 FAULTS = st.dictionaries(st.sampled_from(HARMLESS), st.sampled_from([0.1, 0.3]), max_size=3)
 COME_AND_GO = st.sets(st.sampled_from(sorted(IDENTIFIERS)), max_size=6)
 MOVE = st.dictionaries(st.sampled_from(sorted(MOVING)), st.sampled_from(sorted(FORMS)), max_size=2)
