@@ -72,9 +72,10 @@ def _story(home: Path, *, keep_running: bool) -> int:
     stack = Stack(services(PROJECT / "docker-compose.yaml", variables, home), home)
     sandbox = Sandbox(f"http://127.0.0.1:{variables['SANDBOX_PORT']}")
     ledger = home / "volumes" / "heapbraze" / "ledger"
+    # Before the DAG processor reads the file: it looks again only after half a minute.
+    _write_cohort(home, FIRST)
     print("Starting the services of docker-compose.yaml:", flush=True)
     with stack.up():
-        _write_cohort(home, FIRST)
         print("A cohort is imported:", flush=True)
         stack.run("scheduler", ["airflow", "dags", "unpause", DAG_ID])
         _trigger(stack, "first")
@@ -128,6 +129,7 @@ def _free_ports(count: int) -> list[int]:
 
 def _write_cohort(home: Path, numbers: Iterable[int]) -> None:
     folder = home / "volumes" / "heapbraze"
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / "segment.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["identity", "email", "device_id", "is_identified"])
