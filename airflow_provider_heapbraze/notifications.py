@@ -44,7 +44,7 @@ class Notice:
 
     :param title: which task, which cohort and what: ``cohorts / import [heap-trial-power-users] failed``.
     :param error: the type of the error, for example ``GuardBreachedError``; empty where there is none.
-    :param said: what happened, what was kept, and what to do next.
+    :param said: what happened, what was kept, what to do next, and where the runbook tells more.
     :param url: of the task's attempt in Airflow's UI.
     """
 
@@ -55,7 +55,7 @@ class Notice:
 
     @property
     def text(self) -> str:
-        """Return all of it, in three lines; in HTML give it as ``<pre>{{ notice.text | e }}</pre>``."""
+        """Return all of it, a line each; in HTML give it as ``<pre>{{ notice.text | e }}</pre>``."""
         return "\n".join(line for line in (self.title, self.said, self.url) if line)
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytest_plugins = [
     "airflow_provider_heapbraze.sandbox.pytest_plugin",
@@ -10,6 +16,17 @@ pytest_plugins = [
     "tests.airflow_home",
     "tests.postgres_server",
 ]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_power_cut() -> Iterator[None]:
+    """Let nothing wait for the disk: a process may be killed here, a machine is not.
+
+    Whether files are flushed, and when, is asked by tests that count the calls.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from airflow_provider_heapbraze.membership.members import Chunk
 
 LABEL = "{{ task.label or ti.map_index }}"
+RUNBOOK = "https://github.com/heapbraze/airflow-provider-heapbraze/blob/main/docs/runbook.md"
+OUT_OF_TIME = "the-task-ran-out-of-time"
 
 
 def run_id(context: Context) -> str:
@@ -128,18 +130,25 @@ class AirflowAccess:
 def airflow_errors() -> Iterator[None]:
     """Turn our errors into Airflow's: a permanent one stops the retries at once.
 
-    ``execution_timeout`` stays what it is, and says how far the run had come.
+    Each leads to its section of the runbook. ``execution_timeout`` stays what it is, and says how far the run
+    had come.
     """
     try:
         yield
     except AirflowTaskTimeout as cut:
         if isinstance(cut.__cause__, HeapBrazeError):
-            raise AirflowTaskTimeout(f"The task's execution_timeout is over. {cut.__cause__}") from cut
+            raise AirflowTaskTimeout(
+                f"The task's execution_timeout is over. {cut.__cause__}\nSee {RUNBOOK}#{OUT_OF_TIME}"
+            ) from cut
         raise
     except PermanentError as error:
-        raise AirflowFailException(str(error)) from error
+        raise AirflowFailException(_with_runbook(error)) from error
     except HeapBrazeError as error:
-        raise AirflowException(str(error)) from error
+        raise AirflowException(_with_runbook(error)) from error
+
+
+def _with_runbook(error: HeapBrazeError) -> str:
+    return f"{error}\nSee {RUNBOOK}#{type(error).__name__.lower()}"
 
 
 @contextmanager
@@ -154,7 +163,7 @@ def guarded(on_breach: Any) -> Iterator[None]:
         yield
     except GuardBreachedError as error:
         if skip:
-            raise AirflowSkipException(str(error)) from error
+            raise AirflowSkipException(_with_runbook(error)) from error
         raise
 
 

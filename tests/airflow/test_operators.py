@@ -186,6 +186,15 @@ def test_transient_errors_are_left_to_airflows_retries():
         raise ConfigurationError("Look at the DAG.")
 
 
+def test_errors_lead_to_their_section_of_the_runbook():
+    """That every error has one is asked in tests/unit/test_docs.py."""
+    with pytest.raises(AirflowFailException) as caught, airflow_errors():
+        raise ConfigurationError("Look at the DAG.")
+    said, link = str(caught.value).splitlines()
+    assert said == "Look at the DAG."
+    assert link.endswith("/docs/runbook.md#configurationerror")
+
+
 def test_assets(pipeline):
     alias, asset = AssetAlias("cohorts"), Asset(name="one", uri="braze://cohort/cohort-1")
     other, night = Asset("other"), context()

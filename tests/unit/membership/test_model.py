@@ -32,7 +32,6 @@ SEED = int(os.environ.get("HEAPBRAZE_SEED", time.time_ns() % 1_000_000 if EXAMPL
 def test_whatever_goes_wrong_the_cohort_is_exact(heapbraze_sandbox, tmp_path_factory, monkeypatch):
     monkeypatch.setattr(os, "link", as_deed(os.link))
     monkeypatch.setattr(os, "replace", as_deed(os.replace))
-    monkeypatch.setattr(os, "fsync", lambda _: None)  # no power is cut here
     monkeypatch.setattr(delivery, "ThreadPoolExecutor", OneAfterTheOther)
     monkeypatch.setitem(delivery.Delivery.__init__.__kwdefaults__, "connections", 1)
     monkeypatch.setattr(delivery, "CHECK_SECONDS", 0)  # whoever hangs, hangs for long
