@@ -101,7 +101,9 @@ def test_an_execution_timeout_says_how_far_the_run_had_come():
     cut = AirflowTaskTimeout("Timeout, PID: 1")
     cut.__cause__ = ServerError("10 of 20 changes are settled.")
     said = notice_of(ended(raised(cut))).said
-    assert said.startswith("The task's execution_timeout is over. 10 of 20 changes are settled.\nSee https://")
+    assert said.startswith(
+        "The task's execution_timeout is over. 10 of 20 changes are settled.\nSee https://"
+    )
     assert notice_of(ended(AirflowTaskTimeout("Timeout, PID: 1"))).said == "Timeout, PID: 1"
 
 
