@@ -70,9 +70,8 @@ def ledger(tmp_path, monkeypatch):
 def auth_manager(dags, monkeypatch):
     monkeypatch.setenv("AIRFLOW__CORE__AUTH_MANAGER", f"{__name__}.{ByDag.__name__}")
     monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "a-secret-that-signs-tokens-of-tests" * 2)
-    manager = ByDag()
-    monkeypatch.setattr(airflow_app._AuthManagerState, "instance", manager)
-    return manager
+    yield airflow_app.create_auth_manager()
+    airflow_app.purge_cached_app()
 
 
 @pytest.fixture
