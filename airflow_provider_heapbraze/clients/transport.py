@@ -12,6 +12,7 @@ from json import dumps
 from typing import TYPE_CHECKING, Any
 
 import requests
+from msgspec.json import encode
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
@@ -137,7 +138,7 @@ class Transport:
         :raises TransientError: tries or patience are used up; ``retry_after`` says when to come back.
         :raises InterruptedCallError: :meth:`interrupt` was called.
         """
-        body = dumps(json, separators=(",", ":")).encode() if json is not None else content
+        body = _encoded(json) if json is not None else content
         request = self._prepare(method, path, body, params, headers)
         return self._settle(endpoint, lambda: self._exchange(endpoint, request), lane, check)
 
@@ -336,6 +337,13 @@ class _Schedule:
         backoff = self._backoff
         self._backoff = min(2 * backoff, self._policy.cap)
         return backoff * self._random()
+
+
+def _encoded(body: object) -> bytes:
+    try:
+        return encode(body)
+    except UnicodeEncodeError:  # half of a surrogate pair: only an escape can carry it
+        return dumps(body, separators=(",", ":")).encode()
 
 
 def _settings(session: requests.Session, url: str) -> dict[str, Any]:

@@ -1,0 +1,127 @@
+"""Match a segment, and plan what has changed since yesterday: beside plain Python sets.
+
+One in a hundred people left, and as many came. ``--members`` may be given several times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from measuring import Measure, machine, measured, side_by_side
+from nights import TODAY, YESTERDAY, commit, night, write_match
+
+CHANGED = 100
+DAYS = (YESTERDAY, TODAY)
+
+
+def match_ours(folder: Path) -> int:
+    from airflow_provider_heapbraze.members import FileMembers
+    from airflow_provider_heapbraze.membership.identity import IdentityMapping
+    from airflow_provider_heapbraze.membership.matching import match
+
+    mapping = IdentityMapping(external_id="identity", alias_name="email", alias_label="email")
+    found = match(FileMembers((folder / "members.parquet").as_uri()), mapping, Local(), folder / "ledger")
+    return found.counts["matched"]
+
+
+class Local:
+    """Files of this machine."""
+
+    def path(self, uri: str) -> Path:
+        return Path(uri.removeprefix("file://"))
+
+
+def match_plain(folder: Path) -> int:
+    """What an engineer writes in an afternoon: the same rule, without the reasons."""
+    import pyarrow.parquet as pq
+
+    found = {}
+    for batch in pq.ParquetFile(folder / "members.parquet").iter_batches(columns=["identity", "email"]):
+        for identity, email in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            external_id = identity.strip() if identity else ""
+            if external_id and len(external_id.encode()) <= 987:
+                found["external_id", external_id] = email
+            elif email:
+                found["alias", email.strip()] = None
+    (folder / "matched.json").write_text("\n".join(f"{kind} {value}" for kind, value in found))
+    return len(found)
+
+
+def plan_ours(folder: Path) -> int:
+    from airflow_provider_heapbraze.membership.planning import make_plan
+
+    ledger, request = night(folder, TODAY)
+    return make_plan(ledger, ledger.last(), request).rows
+
+
+def plan_plain(folder: Path) -> int:
+    """What an engineer writes in an afternoon."""
+    import pyarrow.parquet as pq
+
+    before, now = (
+        set(pq.read_table(identifiers, columns=["value"])["value"].to_pylist())
+        for identifiers in (night(folder, day)[1].match_folder / "identifiers.parquet" for day in DAYS)
+    )
+    changes = [[person, True] for person in now - before] + [[person, False] for person in before - now]
+    (folder / "changes.json").write_text(json.dumps(changes))
+    return len(changes)
+
+
+def write_members(folder: Path, members: int) -> None:
+    """Write a segment as a warehouse unloads it: in no order, each person once."""
+    import duckdb
+
+    with duckdb.connect() as database:
+        database.execute(
+            "COPY (SELECT 'customer-' || (n * 7919 % 1000000007) AS identity, "
+            "'mail-' || n || '@example.com' AS email, NULL::VARCHAR AS device_id, true AS is_identified "
+            f"FROM range({members}) t(n)) TO '{folder}/members.parquet' (FORMAT parquet)"
+        )
+
+
+def write_nights(folder: Path, members: int) -> None:
+    """Write two matches, and make yesterday's what is held."""
+    from airflow_provider_heapbraze.membership.planning import make_plan
+
+    moved = members // CHANGED
+    write_match(folder, YESTERDAY, range(members))
+    write_match(folder, TODAY, range(moved, members + moved))
+    ledger, request = night(folder, YESTERDAY)
+    commit(ledger, make_plan(ledger, ledger.last(), request))
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--members", type=int, action="append")
+    options.add_argument("--runs", type=int, default=3)
+    options.add_argument("--plain-up-to", type=int, default=10_000_000)
+    chosen = options.parse_args()
+    print(f"{machine()}; median of {chosen.runs} runs\n")
+    print(f"{'members':>13} {'work':<6}{'who':<14}{'seconds':>9}{'CPU s':>9}{'peak MiB':>10}")
+    for members in chosen.members or [1_000_000, 10_000_000]:
+        for work, write, ours, plain in (
+            ("match", write_members, match_ours, match_plain),
+            ("plan", write_nights, plan_ours, plan_plain),
+        ):
+            with tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                measured(write, folder, members)
+                cases = {"this package": partial(measured, ours, folder)}
+                if members <= chosen.plain_up_to:
+                    cases["plain sets"] = partial(measured, plain, folder)
+                show(members, work, side_by_side(chosen.runs, cases))
+
+
+def show(members: int, work: str, found: dict[str, Measure]) -> None:
+    assert len({measure.done for measure in found.values()}) == 1, "the same work"
+    for who, measure in found.items():
+        figures = f"{measure.seconds:>9.1f}{measure.cpu:>9.1f}{measure.mib:>10,.0f}"
+        print(f"{members:>13,} {work:<6}{who:<14}{figures}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
