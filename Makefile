@@ -10,10 +10,10 @@ MADE31 := .venv31/.made
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui venv lint types layers test tests test31 docs stack soak bench release clean
+.PHONY: help demo ui venv lint types layers test tests test31 docs screenshots stack soak bench release clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(MADE)  ## two nights of the cohort DAG against a local Braze
 	$(BIN)/python demo/nights.py
@@ -42,6 +42,9 @@ tests: $(MADE)
 
 docs: $(MADE)  ## the documentation, built strictly, into site/
 	$(BIN)/zensical build --strict
+
+screenshots: $(MADE)  ## the pictures of the documentation, taken anew of an Airflow with the sandbox
+	$(BIN)/python -m tools.screenshots
 
 test31: $(MADE31)  ## the operators, and a DAG from end to end, on Airflow 3.1
 	$(<D)/bin/python -m pytest -n 3 --dist loadgroup tests/airflow \

@@ -1,7 +1,7 @@
 """A first import of a cohort: at Braze's limit, with faults, and without a limit; beside a plain loop.
 
-At the limit Braze is the sandbox, which takes 250 ms for an answer and counts what passes its limit. Without a
-limit it is a process that says yes to everything, since nothing that reads a request is fast enough. The CPU
+At the limit Braze is the sandbox, which takes 250 ms for an answer and counts what passes its limit. Without
+any it is a process that says yes to everything, since nothing that reads a request is fast enough. The CPU
 seconds are those of the importing process alone.
 """
 

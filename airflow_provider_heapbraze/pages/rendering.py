@@ -58,11 +58,15 @@ def without_scheme(host: str) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Return a share as per cent; what is less than all is never shown as all."""
+    """Return a share as per cent; what is less than all is never shown as all, nor a little as nothing."""
     if share is None:
         return NONE
     shown = f"{share:.1%}"
-    return "> 99.9%" if shown == "100.0%" and share < 1 else shown.replace(".0%", "%")
+    if shown == "100.0%" and share < 1:
+        return "> 99.9%"
+    if shown == "0.0%" and share > 0:
+        return "< 0.1%"
+    return shown.replace(".0%", "%")
 
 
 def when(at: str) -> str:

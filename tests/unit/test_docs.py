@@ -106,7 +106,7 @@ def test_nothing_is_loaded_from_elsewhere(site, pages):
     assert [it for it in loaded if not it.startswith((SITE, "data:"))] == []
     for sheet in site.rglob("*.css"):
         assert re.findall(r"@import|url\(\s*[\"']?(?:https?:)?//", sheet.read_text()) == []
-    for picture in (site / "images").iterdir():
+    for picture in (site / "images").glob("*.svg"):
         assert "http" not in picture.read_text().replace("http://www.w3.org/2000/svg", "")
 
 
@@ -114,6 +114,26 @@ def test_nothing_is_loaded_from_elsewhere(site, pages):
 def test_links_of_the_files_at_the_root_lead_somewhere(path):
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text())
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+# The pictures
+
+
+def test_every_picture_is_shown_in_both_themes():
+    shown = set()
+    for path in PAGES:
+        pictures = re.findall(r"images/([\w-]+)-(light|dark)\.webp#(\S+)\)", path.read_text())
+        for name, theme, fragment in pictures:
+            assert fragment == f"gh-{theme}-mode-only", name
+            shown.add(f"{name}-{theme}.webp")
+    assert shown == {path.name for path in (DOCS / "images").glob("*.webp")}
+    assert {name.replace("-light", "-dark") for name in shown} == {name for name in shown if "-dark" in name}
+
+
+def test_pictures_are_small():
+    sizes = {path.name: path.stat().st_size for path in (DOCS / "images").iterdir()}
+    assert {name for name, size in sizes.items() if size > 160_000} == set()
+    assert sum(sizes.values()) < 2_000_000
 
 
 # The runbook

@@ -24,28 +24,46 @@ def write(path, record):
     path.write_text(json.dumps({"format": 1, **record}))
 
 
-def cohort(
-    root, cohort_id, *, name="", nights=1, dag="heap_cohorts", size=1000, verified=True, full=True, said=True
+def cohort(root, cohort_id, **how):
+    """Write a cohort as :func:`held` does; return its folder."""
+    return held(root, Target("cohort", {"braze": HOST, "partner": "heap", "cohort_id": cohort_id}), **how)
+
+
+def held(
+    root,
+    target,
+    *,
+    name="",
+    nights=1,
+    last_night=LAST_NIGHT,
+    dag="heap_cohorts",
+    size=1000,
+    verified=True,
+    full=True,
+    said=True,
 ):
-    """Write a cohort with so many nights, each a plan and a commit; return its folder.
+    """Write a target with so many nights, each a plan and a commit; return its folder.
 
     :param said: whether the last night said how the cohort is, as runs do.
     :param full: whether each night has records of its own; else all old nights are links to one.
     """
-    target = Target("cohort", {"braze": HOST, "partner": "heap", "cohort_id": cohort_id})
     folder = root / "targets" / target.folder
+    key = list(target.place.values())[-1]
     for part in ("log", "reports", "verifications", "snapshots"):
         (folder / part).mkdir(parents=True)
     write(folder / "target.json", {"kind": target.kind, **target.place})
-    chance = random.Random(cohort_id)
+    chance = random.Random(key)
     past = []
     for night in range(nights):
         adds, removes = chance.randrange(size // 10 + 1), chance.randrange(size // 12 + 1)
         size += adds - removes
         past = [*past, [float(size), 0.95]][-10:]
         if full or night == nights - 1 or not night:
-            about = (name or cohort_id, dag, size, adds, removes, past, verified)
-            _write_night(folder, target, night, nights, about)
+            about = (name or key, dag, size, adds, removes, past, verified)
+            at = last_night - timedelta(days=nights - 1 - night)
+            _write_night(folder, target, night, at, about)
+            if night == nights - 1:
+                _write_snapshot(folder, night, size)
         else:
             _link_night(folder, night, verified)
     if said:
@@ -53,14 +71,13 @@ def cohort(
     return folder
 
 
-def _write_night(folder, target, night, nights, about):
+def _write_night(folder, target, night, at, about):
     name, dag, size, adds, removes, past, verified = about
-    at = LAST_NIGHT - timedelta(days=nights - 1 - night)
     number, run_id = 2 * night + 1, f"{dag}/scheduled__{at:%Y-%m-%d}/import"
-    plan_id = f"{number:08d}-{night:012x}"
+    plan_id = _plan_id(night)
     counts = {
         "members": size + size // 20 + 7,
-        "unmatched": {"no usable value": size // 20, "too long": 3},
+        "unmatched": {"identified_without_id": size // 20, "too_long": 3},
         "duplicates": 4,
         "matched": size,
         "undeliverable": 0,
@@ -93,7 +110,7 @@ def _write_night(folder, target, night, nights, about):
         "finished_at": at.isoformat(),
     }
     name_of_report = f"reports/{number + 1:08d}-{night:08x}.json"
-    snapshot = f"snapshots/{plan_id}-d1ce.parquet"
+    snapshot = _snapshot(night)
     commit = Commit(
         number=number + 1, plan_id=plan_id, run_id=run_id, fingerprint="f" * 12, snapshot=snapshot, size=size,
         forced=False, name=name, report=name_of_report, as_of=at.isoformat(), memory=Memory(past=past),
@@ -107,10 +124,20 @@ def _write_night(folder, target, night, nights, about):
             folder / f"verifications/{number + 1:08d}-{night:08x}.json",
             {"verified_run_id": run_id, **found, "verified_at": at.isoformat()},
         )
-    if night == nights - 1:
-        values = [f"{number}" for number in range(size)]
-        everybody = {"kind": ["external_id"] * size, "value": values, "label": [""] * size}
-        pq.write_table(pa.table(everybody), folder / snapshot)
+
+
+def _write_snapshot(folder, night, size):
+    values = [f"{number}" for number in range(size)]
+    everybody = {"kind": ["external_id"] * size, "value": values, "label": [""] * size}
+    pq.write_table(pa.table(everybody), folder / _snapshot(night))
+
+
+def _plan_id(night):
+    return f"{2 * night + 1:08d}-{night:012x}"
+
+
+def _snapshot(night):
+    return f"snapshots/{_plan_id(night)}-d1ce.parquet"
 
 
 def _link_night(folder, night, verified):

@@ -201,4 +201,5 @@ def test_a_little_is_seen_and_nothing_is_not():
 def test_numbers_for_people():
     assert (number(1234567), number(None)) == ("1,234,567", "–")  # noqa: RUF001
     assert (percent(1), percent(0.99999), percent(0.5), percent(0.123)) == ("100%", "> 99.9%", "50%", "12.3%")
+    assert (percent(0.001), percent(0.00001), percent(0)) == ("0.1%", "< 0.1%", "0%")
     assert when("2026-11-24T02:30:00+01:00") == "2026-11-24 01:30 UTC"
