@@ -4,13 +4,12 @@ CONSTRAINTS := constraints/airflow-3.3.txt
 VENV := .venv
 BIN := $(VENV)/bin
 MADE := $(VENV)/.made
-# The lowest Airflow there is support for.
 MADE31 := .venv31/.made
 # Each worker of the tests, and each process that one starts, would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui venv lint types layers test tests test31 docs screenshots stack soak bench release clean
+.PHONY: help demo ui venv venv31 lint types layers test tests test31 docs screenshots stack soak bench release clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +21,8 @@ ui: $(MADE)  ## the same in Airflow's UI, without a login
 	$(BIN)/python demo/ui.py
 
 venv: $(MADE)  ## make .venv: this package, editable, with Airflow and all tools
+
+venv31: $(MADE31)  ## make .venv31: the same with the lowest Airflow there is support for, without the tools
 
 lint: $(MADE)  ## style and formatting
 	$(BIN)/ruff check .
