@@ -101,7 +101,7 @@ def braze(**faults: object) -> Iterator[tuple[str, object]]:
     process.start()
     url = ready.recv()
     sandbox = Sandbox(url)
-    sandbox.faults(latency=LATENCY, **faults)
+    sandbox.faults(**{"latency": LATENCY, **faults})
     try:
         yield url, sandbox
     finally:

@@ -73,10 +73,15 @@ def night(root: Path, day: str, *, target: Path | None = None) -> tuple[TargetLe
 
     :param target: where the cohort's own ledger is, if elsewhere.
     """
-    from airflow_provider_heapbraze.membership.entries import Target
-    from airflow_provider_heapbraze.membership.ledger import TargetLedger
     from airflow_provider_heapbraze.membership.matching import match_folder, read_match
 
     match = read_match(match_folder(root, json.loads((root / f"{day}.json").read_text())))
-    ledger = TargetLedger(target or root, Target("cohort", {"braze": "benchmark", "cohort": "in_segment"}))
-    return ledger, request_for(match, root, day, "external_id")
+    return cohort_ledger(target or root), request_for(match, root, day, "external_id")
+
+
+def cohort_ledger(root: Path) -> TargetLedger:
+    """Return a cohort's ledger."""
+    from airflow_provider_heapbraze.membership.entries import Target
+    from airflow_provider_heapbraze.membership.ledger import TargetLedger
+
+    return TargetLedger(root, Target("cohort", {"braze": "benchmark", "cohort": "in_segment"}))

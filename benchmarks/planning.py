@@ -1,4 +1,4 @@
-"""Match a segment, and plan what has changed since yesterday: beside plain Python sets.
+"""Match a segment; plan what has changed since yesterday; a night without a change: beside plain Python sets.
 
 One in a hundred people left, and as many came. ``--members`` may be given several times.
 """
@@ -10,22 +10,29 @@ import json
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from measuring import Measure, machine, measured, side_by_side
-from nights import TODAY, YESTERDAY, commit, night, write_match
+from nights import TODAY, YESTERDAY, cohort_ledger, commit, night, request_for, write_match
+
+if TYPE_CHECKING:
+    from airflow_provider_heapbraze.membership.matching import MatchResult
 
 CHANGED = 100
 DAYS = (YESTERDAY, TODAY)
 
 
-def match_ours(folder: Path) -> int:
+def matched(folder: Path) -> MatchResult:
     from airflow_provider_heapbraze.members import FileMembers
     from airflow_provider_heapbraze.membership.identity import IdentityMapping
     from airflow_provider_heapbraze.membership.matching import match
 
     mapping = IdentityMapping(external_id="identity", alias_name="email", alias_label="email")
-    found = match(FileMembers((folder / "members.parquet").as_uri()), mapping, Local(), folder / "ledger")
-    return found.counts["matched"]
+    return match(FileMembers((folder / "members.parquet").as_uri()), mapping, Local(), folder / "ledger")
+
+
+def match_ours(folder: Path) -> int:
+    return matched(folder).counts["matched"]
 
 
 class Local:
@@ -71,6 +78,27 @@ def plan_plain(folder: Path) -> int:
     return len(changes)
 
 
+def unchanged_ours(folder: Path) -> int:
+    """A night from its file to its report; a request would fail."""
+    from airflow_provider_heapbraze.clients.transport import Statistics
+    from airflow_provider_heapbraze.membership.guards import Guards
+    from airflow_provider_heapbraze.membership.senders import CohortSender
+    from airflow_provider_heapbraze.membership.sync import Sync
+
+    root = folder / "ledger"
+    request = request_for(matched(folder), root, TODAY, "external_id")
+    sync = Sync(cohort_ledger(root), CohortSender(None, "cohort"), Statistics().as_dict, Local())
+    return sync.run(request, Guards())["size"]
+
+
+def unchanged_plain(folder: Path) -> int:
+    """Read both nights, and compare."""
+    before = set((folder / "matched.json").read_text().splitlines())
+    match_plain(folder)
+    now = set((folder / "matched.json").read_text().splitlines())
+    return len(before & now)
+
+
 def write_members(folder: Path, members: int) -> None:
     """Write a segment as a warehouse unloads it: in no order, each person once."""
     import duckdb
@@ -94,6 +122,17 @@ def write_nights(folder: Path, members: int) -> None:
     commit(ledger, make_plan(ledger, ledger.last(), request))
 
 
+def write_unchanged(folder: Path, members: int) -> None:
+    """Write a segment that is held already."""
+    from airflow_provider_heapbraze.membership.planning import make_plan
+
+    write_members(folder, members)
+    match_plain(folder)
+    root = folder / "ledger"
+    ledger = cohort_ledger(root)
+    commit(ledger, make_plan(ledger, None, request_for(matched(folder), root, YESTERDAY, "external_id")))
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--members", type=int, action="append")
@@ -101,11 +140,12 @@ def main() -> None:
     options.add_argument("--plain-up-to", type=int, default=10_000_000)
     chosen = options.parse_args()
     print(f"{machine()}; median of {chosen.runs} runs\n")
-    print(f"{'members':>13} {'work':<6}{'who':<14}{'seconds':>9}{'CPU s':>9}{'peak MiB':>10}")
+    print(f"{'members':>13} {'work':<17}{'who':<14}{'seconds':>9}{'CPU s':>9}{'peak MiB':>10}")
     for members in chosen.members or [1_000_000, 10_000_000]:
         for work, write, ours, plain in (
             ("match", write_members, match_ours, match_plain),
             ("plan", write_nights, plan_ours, plan_plain),
+            ("unchanged night", write_unchanged, unchanged_ours, unchanged_plain),
         ):
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name)
@@ -120,7 +160,7 @@ def show(members: int, work: str, found: dict[str, Measure]) -> None:
     assert len({measure.done for measure in found.values()}) == 1, "the same work"
     for who, measure in found.items():
         figures = f"{measure.seconds:>9.1f}{measure.cpu:>9.1f}{measure.mib:>10,.0f}"
-        print(f"{members:>13,} {work:<6}{who:<14}{figures}", flush=True)
+        print(f"{members:>13,} {work:<17}{who:<14}{figures}", flush=True)
 
 
 if __name__ == "__main__":

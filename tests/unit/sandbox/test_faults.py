@@ -9,6 +9,9 @@ from email.utils import parsedate_to_datetime
 import pytest
 import requests
 
+# A timer may go off a little early.
+EARLY = 0.01
+
 
 @pytest.fixture(autouse=True)
 def people(heapbraze_sandbox):
@@ -192,15 +195,13 @@ def test_overlap_is_logged_where_it_is_not_locked(caller, heapbraze_sandbox):
 
 def test_latency_and_a_slow_tail(caller, heapbraze_sandbox):
     def seconds():
-        start = time.monotonic()
         caller.add("user-0")
-        return time.monotonic() - start
+        return heapbraze_sandbox.requests()[-1]["seconds"]
 
     heapbraze_sandbox.faults(latency=0.2)
-    assert seconds() >= 0.2
+    assert seconds() >= 0.2 - EARLY
     heapbraze_sandbox.faults(latency=0.1, slow_share=1, slow_seconds=0.2)
-    assert seconds() >= 0.3
-    assert heapbraze_sandbox.requests()[-1]["seconds"] >= 0.3
+    assert seconds() >= 0.3 - EARLY
     heapbraze_sandbox.faults()
     assert seconds() < 0.2
 
@@ -209,7 +210,7 @@ def test_the_slow_tail_is_a_share(caller, heapbraze_sandbox):
     heapbraze_sandbox.faults(seed=1, slow_share=0.2, slow_seconds=0.05)
     for _ in range(50):
         caller.add("user-0")
-    slow = sum(entry["seconds"] >= 0.05 for entry in heapbraze_sandbox.requests())
+    slow = sum(entry["seconds"] >= 0.05 - EARLY for entry in heapbraze_sandbox.requests())
     assert 4 <= slow <= 20
 
 
