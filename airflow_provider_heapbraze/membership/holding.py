@@ -45,11 +45,20 @@ def load_held(space: Workspace, ledger: TargetLedger, last: Entry | None) -> int
             "AND file_row_number NOT IN (SELECT file_row_number FROM acknowledged)"
         )
     _load_unsure(space, ledger, last)
-    space.sql(
-        f"CREATE VIEW may_be_held AS SELECT {KEY} FROM held UNION ALL SELECT {KEY} FROM unanswered a "
-        f"WHERE NOT again AND NOT EXISTS (SELECT 1 FROM held b WHERE {ON_KEY})"
-    )
+    # Joined with the few, not with all: an open plan mostly leaves few rows, or none.
+    space.sql(f"CREATE TABLE held_anew AS SELECT {KEY} FROM held SEMI JOIN unanswered USING ({KEY})")
+    beside = f"unanswered a WHERE NOT again AND NOT EXISTS (SELECT 1 FROM held_anew b WHERE {ON_KEY})"
+    make_may_be_held(space, beside)
     return size
+
+
+def make_may_be_held(space: Workspace, beside: str) -> None:
+    """Make the views ``may_be_held``, and ``perhaps_held`` of those among them who surely are not.
+
+    :param beside: SQL that names the latter.
+    """
+    space.sql(f"CREATE VIEW perhaps_held AS SELECT {KEY} FROM {beside}")
+    space.sql(f"CREATE VIEW may_be_held AS SELECT {KEY} FROM held UNION ALL SELECT {KEY} FROM perhaps_held")
 
 
 def _load_unsure(space: Workspace, ledger: TargetLedger, last: Entry | None) -> None:

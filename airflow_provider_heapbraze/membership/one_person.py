@@ -81,11 +81,12 @@ def assert_whom_a_removal_takes(space: Workspace) -> None:
 def make_links(space: Workspace) -> None:
     """Make the table ``links``, for the plans to come: of whom they cannot know it from the last match.
 
-    These are other identifiers that are or may be held, and chosen ones that are to go.
+    These are other identifiers that are or may be held, and chosen ones that are to go. Who is or may be
+    held is wanted, or one of ``leavers``.
     """
     space.sql(
         f"CREATE TABLE links AS SELECT DISTINCT {KEY}, {OWNER} FROM known_links "
-        f"SEMI JOIN (SELECT {KEY} FROM may_be_held UNION ALL SELECT {KEY} FROM wanted) USING ({KEY}) "
+        f"SEMI JOIN (SELECT {KEY} FROM leavers UNION ALL SELECT {KEY} FROM wanted) USING ({KEY}) "
         f"UNION SELECT b.kind, b.value, b.label, b.of_kind, b.of_value, b.of_label FROM known_links b "
-        f"SEMI JOIN (SELECT {KEY} FROM may_be_held ANTI JOIN wanted USING ({KEY})) a ON {_ON_OWNER}"
+        f"SEMI JOIN leavers a ON {_ON_OWNER}"
     )

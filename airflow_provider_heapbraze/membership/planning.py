@@ -123,6 +123,7 @@ def _make_plan(ledger: TargetLedger, last: Last | None, request: Request) -> Pla
         make_unsure(space)
         changes = space.folder / "changes.parquet"
         _write_changes(space, changes)
+        _meet(space)
         counts = {**_counts(space, request, start.held), "leaving": leaving}
         carried = write_carried(space, ledger, plan_id, ("leaving", "links", "unsure"))
         named = _surely_named(ledger, start.last)
@@ -257,17 +258,23 @@ def _quoted(kinds: Sequence[str]) -> str:
 
 
 def _changes(space: Workspace, slice_: Slice) -> None:
-    """Make the table ``change`` by the formulas above; ``again`` is for removals that repeat one."""
+    """Make the table ``change`` by the formulas above, and ``leavers``, who may be held and are not wanted.
+
+    ``again`` is for removals that repeat one.
+    """
     space.sql(
         "CREATE TABLE change AS SELECT "
         "coalesce(a.kind, b.kind) AS kind, coalesce(a.value, b.value) AS value, "
         "coalesce(a.label, b.label) AS label, a.kind IS NULL AS remove, false AS again "
         f"FROM wanted a FULL JOIN held b ON {ON_KEY} WHERE a.kind IS NULL OR b.kind IS NULL OR {slice_.holds}"
     )
+    space.sql(f"CREATE TABLE wanted_anew AS SELECT {KEY} FROM wanted SEMI JOIN unanswered USING ({KEY})")
+    wanted = f"EXISTS (SELECT 1 FROM wanted_anew b WHERE {ON_KEY})"
     space.sql(
-        f"INSERT INTO change SELECT {KEY}, NOT {_IN_WANTED}, again AND NOT {_IN_WANTED} "
+        f"INSERT INTO change SELECT {KEY}, NOT {wanted}, again AND NOT {wanted} "
         f"FROM unanswered a WHERE NOT {_IN_CHANGE}"
     )
+    space.sql(f"CREATE TABLE leavers AS SELECT {KEY} FROM change WHERE remove AND NOT again")
 
 
 def _write_changes(space: Workspace, file: Path) -> None:
@@ -276,24 +283,33 @@ def _write_changes(space: Workspace, file: Path) -> None:
     space.write(" UNION ALL ".join(f"SELECT {KEY}, remove FROM change WHERE {part}" for part in parts), file)
 
 
-_IN_WANTED = f"EXISTS (SELECT 1 FROM wanted b WHERE {ON_KEY})"
 _IN_CHANGE = f"EXISTS (SELECT 1 FROM change b WHERE {ON_KEY})"
-_IN_HELD = f"EXISTS (SELECT 1 FROM held b WHERE {ON_KEY})"
-_MAY_BE_HELD = f"EXISTS (SELECT 1 FROM may_be_held b WHERE {ON_KEY})"
+_IN_HELD = f"EXISTS (SELECT 1 FROM changed_held b WHERE {ON_KEY})"
+_MAY_BE_HELD = f"({_IN_HELD} OR EXISTS (SELECT 1 FROM changed_perhaps_held b WHERE {ON_KEY}))"
+
+
+def _meet(space: Workspace) -> None:
+    """Make tables of who is in ``change``, and is wanted, held, or perhaps held: for counting.
+
+    The few of ``change`` are looked up among the many once, not for each count anew.
+    """
+    for view in ("wanted", "held", "perhaps_held"):
+        space.sql(f"CREATE TABLE changed_{view} AS SELECT {KEY} FROM {view} SEMI JOIN change USING ({KEY})")
 
 
 def _counts(space: Workspace, request: Request, held: int) -> dict[str, Any]:
     """Count the waterfall from the members down to the plan."""
     counts = request.match.counts
+    wanted = space.count("wanted")
     return {
         "members": counts["members"],
         "unmatched": counts["unmatched"],
         "duplicates": counts["duplicates"],
         "matched": counts["matched"],
         "undeliverable": space.count(f"matched WHERE kind NOT IN ({_quoted(request.kinds)})"),
-        "wanted": space.count("wanted"),
+        "wanted": wanted,
         "held": held,
-        "unchanged": space.count(f"wanted a WHERE NOT {_IN_CHANGE}"),
+        "unchanged": wanted - space.count("changed_wanted"),
         "adds": space.count("change WHERE NOT remove"),
         "removes": space.count("change WHERE remove"),
         # Who enters and is in already, and who leaves and is out already.

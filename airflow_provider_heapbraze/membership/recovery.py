@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
 from airflow_provider_heapbraze.membership.entries import PLAN_ID_LENGTH, Plan
-from airflow_provider_heapbraze.membership.holding import KEY, NOBODY
+from airflow_provider_heapbraze.membership.holding import KEY, NOBODY, make_may_be_held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,7 +63,7 @@ def load_whatever_is_known(space: Workspace, ledger: TargetLedger, last: int) ->
         f"CREATE TABLE unanswered AS SELECT DISTINCT {KEY}, false AS remove, false AS again "
         f"FROM ({' UNION ALL '.join([NOBODY, *everybody])})"
     )
-    space.sql(f"CREATE VIEW may_be_held AS SELECT {KEY} FROM {newest or 'unanswered'}")
+    make_may_be_held(space, newest or "unanswered")
     without_trace = _places_without_trace(ledger, last, entries, plans, snapshots)
     found = Found(len(plans) + without_trace, told.count(None) + without_trace)
     log.warning(
