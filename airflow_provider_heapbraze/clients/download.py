@@ -9,8 +9,6 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-import requests
-
 from airflow_provider_heapbraze.clients.address import check_signed_url
 from airflow_provider_heapbraze.clients.answers import BASIC_RULES, Endpoint, accepted, says
 from airflow_provider_heapbraze.clients.budget import Budget
@@ -28,6 +26,8 @@ from airflow_provider_heapbraze.clients.waiting import lower_case, number
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import requests
 
     from airflow_provider_heapbraze.clients.answers import Answer, Rules
     from airflow_provider_heapbraze.clients.clock import Clock
@@ -119,6 +119,8 @@ class SignedFiles:
 
 
 def _prepare(url: str) -> requests.PreparedRequest:
+    import requests
+
     # What is checked is what is sent: requests puts some URLs in order. Its errors quote the URL, so they end
     # here.
     try:

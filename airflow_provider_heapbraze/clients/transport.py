@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from json import dumps
 from typing import TYPE_CHECKING, Any
 
-import requests
 from msgspec.json import encode
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError
 
 from airflow_provider_heapbraze import __version__
 from airflow_provider_heapbraze.clients.address import normalise_base_url
@@ -34,6 +31,7 @@ from airflow_provider_heapbraze.clients.waiting import retry_after, told_wait
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    import requests
     from requests.adapters import BaseAdapter
 
     from airflow_provider_heapbraze.clients.answers import Endpoint
@@ -201,6 +199,8 @@ class Transport:
         params: Mapping[str, str] | None,
         headers: Mapping[str, str] | None,
     ) -> requests.PreparedRequest:
+        import requests
+
         merged = {**self._headers, **(headers or {})}
         if body is not None:
             merged["Content-Type"] = "application/json"
@@ -227,13 +227,16 @@ class Transport:
         return error or outcome
 
     def _exchange(self, endpoint: Endpoint, request: requests.PreparedRequest) -> Answer | NoAnswerError:
+        from requests import RequestException
+        from urllib3.exceptions import HTTPError
+
         # The adapter is called straight: a session would look where a redirect leads, and keep cookies. The
         # error is made outside of the handler, because the exception of requests holds the request, keys and
         # all, and would hang on ours.
         try:
             response = self._adapter.send(request, timeout=self._timeout, **self._settings)
             return Answer(response.status_code, response.headers, response.content or b"")
-        except (requests.RequestException, HTTPError) as problem:
+        except (RequestException, HTTPError) as problem:
             kind = type(problem).__name__
         return NoAnswerError(
             f"{endpoint.name} gave no answer ({kind}); whether it took the request is not known."
@@ -246,6 +249,9 @@ class Transport:
         take: Callable[[Answer, Iterator[bytes]], None] | None,
     ) -> Answer | NoAnswerError:
         """Exchange once, and leave the body unread but for ``take``; errors are made as in ``_exchange``."""
+        from requests import RequestException
+        from urllib3.exceptions import HTTPError
+
         url = str(request.url)
         settings = {**_settings(self._session, url), "stream": True}
         try:
@@ -255,7 +261,7 @@ class Transport:
                 if take is not None and endpoint.error_of(answer) is None:
                     take(answer, self._blocks(response))
                 return answer
-        except (requests.RequestException, HTTPError) as problem:
+        except (RequestException, HTTPError) as problem:
             kind = type(problem).__name__
         return NoAnswerError(f"{endpoint.name} was not answered to the end ({kind}).")
 
@@ -357,5 +363,7 @@ def _settings(session: requests.Session, url: str) -> dict[str, Any]:
 
 def _make_room(adapter: BaseAdapter, connections: int) -> None:
     """Let the adapter keep so many connections open; the socket options that it came with stay."""
+    from requests.adapters import HTTPAdapter
+
     if isinstance(adapter, HTTPAdapter):
         adapter.poolmanager.connection_pool_kw["maxsize"] = connections
