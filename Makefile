@@ -10,7 +10,7 @@ MADE31 := .venv31/.made
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui venv lint types layers test tests test31 docs stack soak bench clean
+.PHONY: help demo ui venv lint types layers test tests test31 docs stack soak bench release clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ bench: $(MADE)  ## speed and memory, each beside what one would write otherwise
 	$(BIN)/python benchmarks/segment_refresh.py
 	$(BIN)/python benchmarks/landing.py
 	$(BIN)/python benchmarks/heap_connect.py
+
+release: $(MADE)  ## the wheel, looked into and tried beside an Airflow of its own
+	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --group release
+	$(BIN)/python tools/release.py
 
 clean:  ## remove .venv, builds and caches
 	rm -rf $(VENV) .venv31 dist site .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -107,6 +107,8 @@ def workspace() -> Iterator[Workspace]:
         with duckdb.connect(config=settings) as connection:
             space = Workspace(connection, folder)
             space.sql("SET TimeZone = 'UTC'")  # the text of a time must not depend on the machine
+            # DuckDB takes a process without a script for a terminal, and would draw its bar into a log.
+            space.sql("SET enable_progress_bar = false")
             yield space
 
 

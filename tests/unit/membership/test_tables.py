@@ -158,3 +158,14 @@ def test_names_and_texts_in_sql():
         space.sql(f"CREATE VIEW odd AS SELECT {literal(text)} AS {identifier(name)}")
         assert space.ask(f"SELECT {identifier(name)} FROM odd") == [(text,)]
         assert literal(Path("/a'b")) == "'/a''b'"
+
+
+def test_no_bar_is_drawn_into_a_tasks_log():
+    """In a process without a script, such as a forked task's, DuckDB would draw one after two seconds."""
+    code = (
+        "from airflow_provider_heapbraze.membership.tables import workspace\n"
+        "with workspace() as space:\n"
+        "    print(space.ask(\"SELECT current_setting('enable_progress_bar')\"))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[(False,)]\n"
