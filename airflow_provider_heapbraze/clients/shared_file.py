@@ -9,7 +9,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError, TransientError
+from airflow_provider_heapbraze.clients.errors import BudgetAwayError, ConfigurationError, HeapBrazeError
 
 LOCK_SECONDS = 30.0
 
@@ -58,7 +58,7 @@ def unusable(place: str, error: sqlite3.Error) -> HeapBrazeError:
     """Return what to raise where a file cannot be used: one error for now, another for good."""
     kind = type(error).__name__
     if isinstance(error, sqlite3.OperationalError):
-        return TransientError(
+        return BudgetAwayError(
             f"The shared budget {place} cannot be used now ({kind}): it is locked, or its disk is full. What "
             "was accepted is recorded; a later try goes on."
         )

@@ -1,0 +1,290 @@
+"""Where the state of shared budgets is kept: by one machine in a file, by many in Redis or Postgres.
+
+A store holds documents, and exchanges one for another in one piece if it is still the one that was read. All
+else is :mod:`.sharing`'s. Times are on the store's clock, since the clocks of two hosts differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sqlite3
+import threading
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+from airflow_provider_heapbraze.clients.errors import BudgetAwayError, ConfigurationError
+from airflow_provider_heapbraze.clients.shared_file import open_file, unusable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from airflow_provider_heapbraze.clients.clock import Clock
+
+Result = TypeVar("Result")
+
+# Others were faster so often in a row: something is wrong with the store.
+TRIES = 200
+# Of Redis: nothing stays there for ever.
+KEPT_SECONDS = 86_400
+TABLE = "CREATE TABLE IF NOT EXISTS budget (name TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT"
+
+
+class Seen(NamedTuple):
+    """What a store holds under a name.
+
+    :param document: None where there is none.
+    :param now: seconds on the store's clock, read no earlier than the document.
+    """
+
+    document: str | None
+    now: float
+
+
+class BudgetStore(Protocol):
+    """Holds documents; safe to share between threads and processes."""
+
+    def read(self, name: str) -> Seen:
+        """Return a document.
+
+        :raises BudgetAwayError: the store cannot be reached.
+        :raises ConfigurationError: the store refuses us.
+        """
+
+    def replace(self, name: str, old: str | None, new: str) -> bool:
+        """Put a document in another's place; False where that is no longer there.
+
+        :raises BudgetAwayError: the store cannot be reached; it may have been replaced.
+        :raises ConfigurationError: the store refuses us.
+        """
+
+    def close(self) -> None:
+        """Close the way to the store."""
+
+
+def exchange(
+    store: BudgetStore,
+    name: str,
+    change: Callable[[Seen], tuple[str, Result]],
+    sleep: Callable[[float], None],
+) -> Result:
+    """Read a document and put another in its place, while nobody else does.
+
+    :param change: makes the new document of what is there, and a result; called again where others are
+        faster.
+    :param sleep: for so many seconds, until the next try.
+    :raises BudgetAwayError: as the store; or others are faster all the time.
+    """
+    for tries in range(TRIES):
+        seen = store.read(name)
+        new, result = change(seen)
+        if store.replace(name, seen.document, new):
+            return result
+        sleep(random.random() * 0.001 * min(tries + 1, 20))  # noqa: S311 - only to come at another moment
+    raise BudgetAwayError("The shared budget changes too fast to be used: its store is too slow for so many.")
+
+
+def hashed(*parts: str) -> str:
+    """Return a name that tells nobody what it is made of."""
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=12).hexdigest()
+
+
+class FileStore:
+    """A file that the processes of one machine share; opened at its first use.
+
+    :param folder: where it is; see :func:`.shared_file.shared_folder`.
+    """
+
+    def __init__(self, folder: Callable[[], Path], clock: Clock) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._place = ""
+        self._database: sqlite3.Connection | None = None
+
+    def read(self, name: str) -> Seen:
+        """Return a document; time is the machine's, which all its processes share."""
+        rows = self._execute("SELECT document FROM budget WHERE name = ?", name).fetchone()
+        return Seen(rows[0] if rows else None, self._clock.monotonic())
+
+    def replace(self, name: str, old: str | None, new: str) -> bool:
+        """Put a document in another's place."""
+        if old is None:
+            done = self._execute("INSERT OR IGNORE INTO budget VALUES (?, ?)", name, new)
+        else:
+            done = self._execute(
+                "UPDATE budget SET document = ? WHERE name = ? AND document = ?", new, name, old
+            )
+        return done.rowcount == 1
+
+    def close(self) -> None:
+        """Close the file; what it holds stays for others."""
+        with self._lock:
+            if self._database is not None:
+                self._database.close()
+                self._database = None
+
+    def _execute(self, sql: str, *values: str) -> sqlite3.Cursor:
+        with self._lock:
+            if self._database is None:
+                self._place = str(self._folder() / "requests.sqlite")
+                self._database = open_file(self._place, TABLE)
+            try:
+                return self._database.execute(sql, values)
+            except sqlite3.DatabaseError as error:
+                raise unusable(self._place, error) from None
+
+
+# Redis looks at the time when a script begins: it is read with the document, in one go.
+REDIS_READ = """
+    local time = redis.call('TIME')
+    return {time[1], time[2], redis.call('GET', KEYS[1])}
+"""
+REDIS_REPLACE = """
+    if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+    redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+    return 1
+"""
+
+
+class RedisStore:
+    """Redis, or what speaks its language; one key per budget, so that a cluster will do.
+
+    :param connect: returns a client of the package ``redis``.
+    """
+
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        self._connect = connect
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    def read(self, name: str) -> Seen:
+        """Return a document; time is the server's."""
+        seconds, microseconds, document = self._run(REDIS_READ, name)
+        return Seen(_text(document), int(seconds) + int(microseconds) / 1e6)
+
+    def replace(self, name: str, old: str | None, new: str) -> bool:
+        """Put a document in another's place."""
+        return bool(self._run(REDIS_REPLACE, name, old or "", new, KEPT_SECONDS))
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock, suppress(Exception):  # what cannot be closed is not open
+            if self._client is not None:
+                self._client.close()
+
+    def _run(self, script: str, name: str, *values: object) -> Any:
+        import redis.exceptions as problems
+
+        refused = (
+            problems.AuthenticationError,
+            problems.AuthorizationError,
+            problems.NoPermissionError,
+        )
+        try:
+            with self._lock:
+                self._client = self._client or self._connect()
+            return self._client.eval(script, 1, f"heapbraze:budget:{name}", *values)
+        except refused as error:
+            raise _refused("Redis", error) from None
+        except problems.RedisError as error:
+            raise _away("Redis", error) from None
+
+
+POSTGRES_TABLE = """
+    CREATE UNLOGGED TABLE IF NOT EXISTS heapbraze_budget (name text PRIMARY KEY, document text NOT NULL)
+"""
+POSTGRES_READ = """
+    SELECT document, extract(epoch FROM clock_timestamp())::float8
+    FROM (SELECT) AS one LEFT JOIN heapbraze_budget ON name = %s
+"""
+
+
+class PostgresStore:
+    """A table of Postgres; each statement is a transaction of its own, so that a pooler will do.
+
+    :param connect: returns a connection by Python's DB-API.
+    """
+
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        self._connect = connect
+        self._lock = threading.Lock()
+        self._connection: Any = None
+
+    def read(self, name: str) -> Seen:
+        """Return a document; time is the server's."""
+        (document, now), _ = self._run(POSTGRES_READ, name)
+        return Seen(document, now)
+
+    def replace(self, name: str, old: str | None, new: str) -> bool:
+        """Put a document in another's place."""
+        if old is None:
+            sql = "INSERT INTO heapbraze_budget VALUES (%s, %s) ON CONFLICT DO NOTHING"
+            _, rows = self._run(sql, name, new)
+        else:
+            sql = "UPDATE heapbraze_budget SET document = %s WHERE name = %s AND document = %s"
+            _, rows = self._run(sql, new, name, old)
+        return bool(rows == 1)
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._drop()
+
+    def _run(self, sql: str, *values: str) -> tuple[Any, int]:
+        with self._lock:
+            try:
+                if self._connection is None:
+                    self._connection = self._open()
+                with closing(self._connection.cursor()) as cursor:
+                    cursor.execute(sql, values)
+                    return cursor.fetchone() if cursor.description else None, cursor.rowcount
+            except Exception as error:  # noqa: BLE001 - each driver has errors of its own; none is lost
+                self._drop()
+                raise _of_a_driver(error) from None
+
+    def _open(self) -> Any:
+        connection = self._connect()
+        connection.autocommit = True
+        with closing(connection.cursor()) as cursor:
+            cursor.execute("SET statement_timeout = '5s'")
+            cursor.execute("SELECT to_regclass('heapbraze_budget')")
+            # Whoever may not make tables can use one that is there.
+            if cursor.fetchone()[0] is None:
+                cursor.execute(POSTGRES_TABLE)
+        return connection
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        with suppress(Exception):  # what cannot be closed is not open
+            if connection is not None:
+                connection.close()
+
+
+def _of_a_driver(error: Exception) -> Exception:
+    state = str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "")
+    # Class 28: who we are is not believed; 42501: we may not; 3D000: there is no such database.
+    if state.startswith("28") or state in {"42501", "3D000"}:
+        return _refused("Postgres", error)
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return _away("Postgres", error) if kinds & {"DatabaseError", "InterfaceError"} else error
+
+
+def _away(store: str, error: Exception) -> BudgetAwayError:
+    return BudgetAwayError(
+        f"The shared budget in {store} cannot be used now ({type(error).__name__}): without it nobody knows "
+        "how much the others send, so nothing is sent. What was accepted is recorded; a later try goes on."
+    )
+
+
+def _refused(store: str, error: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        f"{store} refuses the connection of the shared budget ({type(error).__name__}): the login, the "
+        "password, the database or a right is wrong. Nothing was sent by this try. Mend the connection that "
+        "[heapbraze] budget of Airflow's configuration names."
+    )
+
+
+def _text(value: bytes | str | None) -> str | None:
+    return value.decode() if isinstance(value, bytes) else value
