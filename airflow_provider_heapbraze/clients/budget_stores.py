@@ -162,7 +162,8 @@ class RedisStore:
     def read(self, name: str) -> Seen:
         """Return a document; time is the server's."""
         seconds, microseconds, document = self._run(REDIS_READ, name)
-        return Seen(_text(document), int(seconds) + int(microseconds) / 1e6)
+        text = document.decode() if isinstance(document, bytes) else document
+        return Seen(text, int(seconds) + int(microseconds) / 1e6)
 
     def replace(self, name: str, old: str | None, new: str) -> bool:
         """Put a document in another's place."""
@@ -175,26 +176,32 @@ class RedisStore:
                 self._client.close()
 
     def _run(self, script: str, name: str, *values: object) -> Any:
-        import redis.exceptions as problems
+        client = self._open()
+        from redis import exceptions as problems
 
-        refused = (
+        try:
+            return client.eval(script, 1, f"heapbraze:budget:{name}", *values)
+        except (
             problems.AuthenticationError,
             problems.AuthorizationError,
             problems.NoPermissionError,
-        )
-        try:
-            with self._lock:
-                self._client = self._client or self._connect()
-            return self._client.eval(script, 1, f"heapbraze:budget:{name}", *values)
-        except refused as error:
+        ) as error:
             raise _refused("Redis", error) from None
         except problems.RedisError as error:
             raise _away("Redis", error) from None
+
+    def _open(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
 
 
 POSTGRES_TABLE = """
     CREATE UNLOGGED TABLE IF NOT EXISTS heapbraze_budget (name text PRIMARY KEY, document text NOT NULL)
 """
+# What Postgres says where two make the table at the same moment.
+MADE_BY_ANOTHER = {"23505", "42P07"}
 POSTGRES_READ = """
     SELECT document, extract(epoch FROM clock_timestamp())::float8
     FROM (SELECT) AS one LEFT JOIN heapbraze_budget ON name = %s
@@ -236,24 +243,29 @@ class PostgresStore:
         with self._lock:
             try:
                 if self._connection is None:
-                    self._connection = self._open()
-                with closing(self._connection.cursor()) as cursor:
-                    cursor.execute(sql, values)
-                    return cursor.fetchone() if cursor.description else None, cursor.rowcount
+                    self._connection = self._connect()
+                    self._prepare()
+                return self._execute(sql, *values)
             except Exception as error:  # noqa: BLE001 - each driver has errors of its own; none is lost
                 self._drop()
                 raise _of_a_driver(error) from None
 
-    def _open(self) -> Any:
-        connection = self._connect()
-        connection.autocommit = True
-        with closing(connection.cursor()) as cursor:
-            cursor.execute("SET statement_timeout = '5s'")
-            cursor.execute("SELECT to_regclass('heapbraze_budget')")
-            # Whoever may not make tables can use one that is there.
-            if cursor.fetchone()[0] is None:
-                cursor.execute(POSTGRES_TABLE)
-        return connection
+    def _prepare(self) -> None:
+        self._connection.autocommit = True
+        # Whoever may not make tables can use one that is there.
+        (there,), _ = self._execute("SELECT to_regclass('heapbraze_budget') IS NOT NULL")
+        if there:
+            return
+        try:
+            self._execute(POSTGRES_TABLE)
+        except Exception as error:
+            if _sql_state(error) not in MADE_BY_ANOTHER:
+                raise
+
+    def _execute(self, sql: str, *values: str) -> tuple[Any, int]:
+        with closing(self._connection.cursor()) as cursor:
+            cursor.execute(sql, values)
+            return cursor.fetchone() if cursor.description else None, cursor.rowcount
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
@@ -263,12 +275,16 @@ class PostgresStore:
 
 
 def _of_a_driver(error: Exception) -> Exception:
-    state = str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "")
+    state = _sql_state(error)
     # Class 28: who we are is not believed; 42501: we may not; 3D000: there is no such database.
     if state.startswith("28") or state in {"42501", "3D000"}:
         return _refused("Postgres", error)
     kinds = {kind.__name__ for kind in type(error).__mro__}
     return _away("Postgres", error) if kinds & {"DatabaseError", "InterfaceError"} else error
+
+
+def _sql_state(error: Exception) -> str:
+    return str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "")
 
 
 def _away(store: str, error: Exception) -> BudgetAwayError:
@@ -284,7 +300,3 @@ def _refused(store: str, error: Exception) -> ConfigurationError:
         "password, the database or a right is wrong. Nothing was sent by this try. Mend the connection that "
         "[heapbraze] budget of Airflow's configuration names."
     )
-
-
-def _text(value: bytes | str | None) -> str | None:
-    return value.decode() if isinstance(value, bytes) else value
