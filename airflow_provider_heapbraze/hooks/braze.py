@@ -106,7 +106,9 @@ class BrazeHook(BaseHook):
         limits = _limits(extra)
         transport = open_transport(connection, self._base_url(connection, extra), once=once)
         agent = text(extra.get("partner_user_agent"))
-        return BrazeClient(transport, keys, limits, store=budget_store(), partner_user_agent=agent)
+        # Who tries once does not wait for a place, either: the others see it in the answers that they get.
+        store = None if once else budget_store()
+        return BrazeClient(transport, keys, limits, store=store, partner_user_agent=agent)
 
     def _base_url(self, connection: Connection, extra: Mapping[str, Any]) -> str:
         host, instance = address(connection), text(extra.get("instance"))
