@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from airflow_provider_heapbraze.clients.errors import BudgetAwayError, ConfigurationError
 from airflow_provider_heapbraze.clients.shared_file import open_file, unusable
+from airflow_provider_heapbraze.clients.sharing import FORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +88,7 @@ def exchange(
 
 def hashed(*parts: str) -> str:
     """Return a name that tells nobody what it is made of."""
-    return hashlib.blake2b("\n".join(parts).encode(), digest_size=12).hexdigest()
+    return hashlib.blake2b("\n".join((FORM, *parts)).encode(), digest_size=12).hexdigest()
 
 
 class FileStore:
@@ -105,18 +106,18 @@ class FileStore:
 
     def read(self, name: str) -> Seen:
         """Return a document; time is the machine's, which all its processes share."""
-        rows = self._execute("SELECT document FROM budget WHERE name = ?", name).fetchone()
-        return Seen(rows[0] if rows else None, self._clock.monotonic())
+        row, _ = self._execute("SELECT document FROM budget WHERE name = ?", name)
+        return Seen(row[0] if row else None, self._clock.monotonic())
 
     def replace(self, name: str, old: str | None, new: str) -> bool:
         """Put a document in another's place."""
         if old is None:
-            done = self._execute("INSERT OR IGNORE INTO budget VALUES (?, ?)", name, new)
+            _, rows = self._execute("INSERT OR IGNORE INTO budget VALUES (?, ?)", name, new)
         else:
-            done = self._execute(
+            _, rows = self._execute(
                 "UPDATE budget SET document = ? WHERE name = ? AND document = ?", new, name, old
             )
-        return done.rowcount == 1
+        return rows == 1
 
     def close(self) -> None:
         """Close the file; what it holds stays for others."""
@@ -125,13 +126,15 @@ class FileStore:
                 self._database.close()
                 self._database = None
 
-    def _execute(self, sql: str, *values: str) -> sqlite3.Cursor:
+    def _execute(self, sql: str, *values: str) -> tuple[Any, int]:
+        # A statement is carried out to its end here: one that is half read keeps others from writing.
         with self._lock:
             if self._database is None:
                 self._place = str(self._folder() / "requests.sqlite")
                 self._database = open_file(self._place, TABLE)
             try:
-                return self._database.execute(sql, values)
+                with closing(self._database.execute(sql, values)) as cursor:
+                    return cursor.fetchone(), cursor.rowcount
             except sqlite3.DatabaseError as error:
                 raise unusable(self._place, error) from None
 

@@ -83,6 +83,7 @@ class SharedBudget:
         self._usable_for = terms.usable
         self._places = _Places()
         self._cost = terms.interval
+        self._granted_at = -math.inf
         self._most = max(1, math.ceil(2 * terms.slice / terms.interval))
         self._wanted = min(FIRST_WANTED, self._most)
         self._weight = 1.0
@@ -118,14 +119,12 @@ class SharedBudget:
                 self._drop_places()
 
     def pause(self, seconds: float) -> None:
-        """Let nobody go before so many seconds have passed, wherever they are.
-
-        :raises HeapBrazeError: as the store; we pause in any case.
-        """
+        """Let nobody go before so many seconds have passed, wherever they are."""
         with self._state:
             self._paused_until = max(self._paused_until, self._clock.monotonic() + seconds)
             self._drop_places()
-        self._tell(Ask(self._lane, self._weight, pause=seconds))
+        with suppress(BudgetAwayError):  # whoever sends next finds out
+            self._tell(Ask(self._lane, self._weight, pause=seconds))
 
     def seconds_for(self, requests: int) -> float:
         """Estimate how many seconds so many requests take at the present rate, if nobody else sends."""
@@ -151,10 +150,12 @@ class SharedBudget:
         asked_at = self._clock.monotonic()
         try:
             grant = self._tell(self._ask())
-            self._spread(grant, asked_at)
         except BudgetAwayError as error:
-            return self._seconds_until_back(error)
-        self._away_since = None
+            if self._away_since is None:
+                log.warning("%s It is tried again, for %.0f s.", error, AWAY_SECONDS)
+            self._give_up_in_the_end(error)
+            return LOOK_AGAIN_SECONDS
+        self._spread(grant, asked_at)
         seconds = self._take()
         return seconds if seconds is not None else grant.seconds
 
@@ -182,7 +183,8 @@ class SharedBudget:
             self._places = _Places(begin=places.next)
             told = self._news()
             self._takes_part = not leaves
-        return Ask(self._lane, self._weight, self._wanted, unused * self._cost, told, leaves=leaves)
+        returned = unused * self._cost
+        return Ask(self._lane, self._weight, self._wanted, returned, self._granted_at, told, leaves=leaves)
 
     def _news(self) -> Told | None:
         """Return what the newest answer told, once, and as long as it is true."""
@@ -195,17 +197,21 @@ class SharedBudget:
     def _spread(self, grant: Grant, asked_at: float) -> None:
         """Lay out what was granted."""
         now, usable_until = self._clock.monotonic(), asked_at + self._usable_for
+        if now > usable_until:
+            self._give_up_in_the_end(
+                BudgetAwayError(
+                    f"The store of the shared budget took {now - asked_at:.2f} s to answer, and what it "
+                    f"grants is good for {self._usable_for:.2f} s. Nothing was sent on it."
+                )
+            )
+        else:
+            self._away_since = None
         with self._state:
             self._cost = grant.cost
-            if not grant.places:
-                return
-            begin = min(max(now, self._places.begin), usable_until)
-            self._places = _Places(grant.places, begin, grant.seconds / grant.places, usable_until)
-        if now > usable_until:
-            raise BudgetAwayError(
-                f"The store of the shared budget took {now - asked_at:.2f} s to answer, and what it granted "
-                f"is good for {self._usable_for:.2f} s. Nothing was sent on it."
-            )
+            if grant.places:
+                begin = min(max(now, self._places.begin), usable_until)
+                self._places = _Places(grant.places, begin, grant.seconds / grant.places, usable_until)
+                self._granted_at = grant.at
 
     def _drop_places(self) -> None:
         self._places.usable_until = -math.inf
@@ -220,11 +226,10 @@ class SharedBudget:
 
         return exchange(self._store, self._name, change, self._clock.sleep)
 
-    def _seconds_until_back(self, error: BudgetAwayError) -> float:
+    def _give_up_in_the_end(self, error: BudgetAwayError) -> None:
+        """Bear it for a minute that nothing can be granted."""
         now = self._clock.monotonic()
         if self._away_since is None:
             self._away_since = now
-            log.warning("%s It is looked for, for %.0f s.", error, AWAY_SECONDS)
         if now - self._away_since >= AWAY_SECONDS:
             raise error
-        return LOOK_AGAIN_SECONDS

@@ -41,6 +41,8 @@ BURST_SHARE = 0.02
 # The rest goes to whoever asks, as what is left does: so there is always something for those who are due.
 SHARED_OUT = 0.98
 UNKNOWN = math.inf
+# Part of a budget's name: who writes the state in another way does not read this one.
+FORM = "1"
 ROUNDING = 1e-9
 
 
@@ -50,13 +52,15 @@ class Terms(NamedTuple):
     :param interval: from one place to the next.
     :param burst: places that may go at once.
     :param slice: what a grant is for.
-    :param usable: for so long it can be used.
+    :param usable: for so long it can be used,
+    :param returnable: and for so long be given back.
     """
 
     interval: float
     burst: int
     slice: float
     usable: float
+    returnable: float
 
     @property
     def ahead(self) -> float:
@@ -67,14 +71,15 @@ class Terms(NamedTuple):
     def of(cls, limit: int, period: float) -> Self:
         """Return the terms of a limit.
 
-        Places granted before a window may be used in it, as long as they can be used: a burst and then one
-        place per interval make at most ``limit`` in a period and that time.
+        Places granted before a window may be used in it, by their lane or by whoever gets them after it: a
+        burst and then one place per interval make at most ``limit`` in a period and that time.
         """
         part = min(SLICE, period / SLICES_PER_PERIOD)
         burst = max(1, int(min(BURST_SHARE * limit, BURST_SECONDS * limit / period)))
         usable = max(1.5 * part, min(LONG_ENOUGH, period / LONG_ENOUGH_PARTS))
-        interval = SLACK * (period + usable) / (limit - burst + 1)
-        return cls(interval, burst, part, usable)
+        returnable = usable + part / 2
+        interval = SLACK * (period + returnable) / (limit - burst + 1)
+        return cls(interval, burst, part, usable, returnable)
 
 
 class Ask(NamedTuple):
@@ -82,6 +87,7 @@ class Ask(NamedTuple):
 
     :param wanted: places at most; 0 to tell only.
     :param returned: seconds of the limit that the unused places of its last grant stand for.
+    :param granted_at: when that was: nothing is taken back twice, however often a step is tried.
     :param told: by the newest answer.
     :param pause: seconds for which nobody may go.
     :param leaves: it takes part no longer.
@@ -91,6 +97,7 @@ class Ask(NamedTuple):
     weight: float
     wanted: int = 0
     returned: float = 0.0
+    granted_at: float = -math.inf
     told: Told | None = None
     pause: float = 0.0
     leaves: bool = False
@@ -101,11 +108,13 @@ class Grant(NamedTuple):
 
     :param places: to be spread over ``seconds``; where there is none, to ask again after so many.
     :param cost: seconds of the limit that each stands for.
+    :param at: when it was, on the store's clock.
     """
 
     places: int
     seconds: float
     cost: float
+    at: float
 
 
 @dataclass
@@ -180,9 +189,9 @@ class Sharing:
         interval = self._interval(terms)
         lane = self._enter(ask, terms)
         if lane is None or not ask.wanted:
-            return Grant(0, 0.0, interval)
+            return Grant(0, 0.0, interval, now)
         if now < self.paused_until:
-            return Grant(0, self.paused_until - now, interval)
+            return Grant(0, self.paused_until - now, interval, now)
         return self._serve(lane, ask.wanted, terms, interval)
 
     def _serve(self, lane: Lane, wanted: int, terms: Terms, interval: float) -> Grant:
@@ -204,13 +213,13 @@ class Sharing:
         if lane.waits:
             until_due = max((1 - room) * interval, lane.served_until - now)
             until_left = max((1 - room + for_others) * interval, terms.slice)
-            return Grant(0, max(min(until_due, until_left), terms.slice / 2), interval)
+            return Grant(0, max(min(until_due, until_left), terms.slice / 2), interval, now)
         self.earned_until += places * interval
         lane.granted_at = now
         # What it took of the others' is not held against it for long.
         served_until = min(served_from + places / rate, now + 2 * terms.slice)
         lane.served_until = max(served_until, served_from + 1 / rate)
-        return Grant(places, terms.slice, interval)
+        return Grant(places, terms.slice, interval, now)
 
     def _others_wait(self, lane: Lane) -> bool:
         """Tell whether somebody else is due and about to ask again."""
@@ -257,8 +266,9 @@ class Sharing:
             del self.lanes[name]
         lane = self.lanes.setdefault(ask.lane, Lane(ask.weight, now))
         lane.weight, lane.seen_at = ask.weight, now
-        if now - lane.granted_at <= terms.usable + terms.slice / 2:
+        if ask.returned and ask.granted_at == lane.granted_at >= now - terms.returnable:
             self.earned_until -= ask.returned
+            lane.granted_at = -math.inf
         if ask.leaves:
             del self.lanes[ask.lane]
             return None
