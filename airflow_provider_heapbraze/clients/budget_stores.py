@@ -29,6 +29,10 @@ Result = TypeVar("Result")
 TRIES = 200
 # Of Redis: nothing stays there for ever.
 KEPT_SECONDS = 86_400
+# What drivers call their errors. Of SQL states, class 28 is a login that is refused, 42501 a right that
+# lacks, and 3D000 a database that is not there.
+REFUSED = {"AuthenticationError", "AuthorizationError", "NoPermissionError"}
+AWAY = {"RedisError", "DatabaseError", "InterfaceError"}
 TABLE = "CREATE TABLE IF NOT EXISTS budget (name TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT"
 
 
@@ -179,19 +183,10 @@ class RedisStore:
                 self._client.close()
 
     def _run(self, script: str, name: str, *values: object) -> Any:
-        client = self._open()
-        from redis import exceptions as problems
-
         try:
-            return client.eval(script, 1, f"heapbraze:budget:{name}", *values)
-        except (
-            problems.AuthenticationError,
-            problems.AuthorizationError,
-            problems.NoPermissionError,
-        ) as error:
-            raise _refused("Redis", error) from None
-        except problems.RedisError as error:
-            raise _away("Redis", error) from None
+            return self._open().eval(script, 1, f"heapbraze:budget:{name}", *values)
+        except Exception as error:  # noqa: BLE001 - none is lost; the client's are known by their names
+            raise _of_a_driver("Redis", error) from None
 
     def _open(self) -> Any:
         with self._lock:
@@ -251,7 +246,7 @@ class PostgresStore:
                 return self._execute(sql, *values)
             except Exception as error:  # noqa: BLE001 - each driver has errors of its own; none is lost
                 self._drop()
-                raise _of_a_driver(error) from None
+                raise _of_a_driver("Postgres", error) from None
 
     def _prepare(self) -> None:
         self._connection.autocommit = True
@@ -277,13 +272,12 @@ class PostgresStore:
                 connection.close()
 
 
-def _of_a_driver(error: Exception) -> Exception:
-    state = _sql_state(error)
-    # Class 28: who we are is not believed; 42501: we may not; 3D000: there is no such database.
-    if state.startswith("28") or state in {"42501", "3D000"}:
-        return _refused("Postgres", error)
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    return _away("Postgres", error) if kinds & {"DatabaseError", "InterfaceError"} else error
+def _of_a_driver(store: str, error: Exception) -> Exception:
+    """Return what to raise for what a driver raised; drivers are not imported here."""
+    kinds, state = {kind.__name__ for kind in type(error).__mro__}, _sql_state(error)
+    if kinds & REFUSED or state.startswith("28") or state in {"42501", "3D000"}:
+        return _refused(store, error)
+    return _away(store, error) if kinds & AWAY else error
 
 
 def _sql_state(error: Exception) -> str:
