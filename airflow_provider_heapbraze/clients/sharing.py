@@ -37,7 +37,7 @@ FORGOTTEN_AFTER = 3.0
 LOOKS_WITHIN = 1.0
 # What may be left unused for a moment and used after it: lanes do not ask on the dot.
 BURST_SECONDS = 4.0
-BURST_SHARE = 0.02
+BURST_SHARE = 0.01
 # The rest goes to whoever asks, as what is left does: so there is always something for those who are due.
 SHARED_OUT = 0.98
 UNKNOWN = math.inf
