@@ -83,7 +83,7 @@ class SharedBudget:
         self._usable_for = terms.usable
         self._places = _Places()
         self._cost = terms.interval
-        self._granted_at = -math.inf
+        self._granted_at = self._ask_from = -math.inf
         self._most = max(1, math.ceil(2 * terms.slice / terms.interval))
         self._wanted = min(FIRST_WANTED, self._most)
         self._weight = 1.0
@@ -148,6 +148,8 @@ class SharedBudget:
         if seconds is not None:
             return seconds
         asked_at = self._clock.monotonic()
+        if asked_at < self._ask_from:
+            return self._ask_from - asked_at
         try:
             grant = self._tell(self._ask())
         except BudgetAwayError as error:
@@ -212,6 +214,7 @@ class SharedBudget:
                 begin = min(max(now, self._places.begin), usable_until)
                 self._places = _Places(grant.places, begin, grant.seconds / grant.places, usable_until)
                 self._granted_at = grant.at
+                self._ask_from = asked_at + grant.again
 
     def _drop_places(self) -> None:
         self._places.usable_until = -math.inf

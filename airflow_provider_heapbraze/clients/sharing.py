@@ -109,12 +109,14 @@ class Grant(NamedTuple):
     :param places: to be spread over ``seconds``; where there is none, to ask again after so many.
     :param cost: seconds of the limit that each stands for.
     :param at: when it was, on the store's clock.
+    :param again: seconds before which it is not worth asking for more.
     """
 
     places: int
     seconds: float
     cost: float
     at: float
+    again: float = 0.0
 
 
 @dataclass
@@ -212,14 +214,21 @@ class Sharing:
         lane.waits = places < 1
         if lane.waits:
             until_due = max((1 - room) * interval, lane.served_until - now)
-            until_left = max((1 - room + for_others) * interval, terms.slice)
+            until_left = max((1 - room + for_others) * interval, 0.0 if alone else terms.slice)
             return Grant(0, max(min(until_due, until_left), terms.slice / 2), interval, now)
         self.earned_until += places * interval
         lane.granted_at = now
         # What it took of the others' is not held against it for long.
         served_until = min(served_from + places / rate, now + 2 * terms.slice)
         lane.served_until = max(served_until, served_from + 1 / rate)
-        return Grant(places, terms.slice, interval, now)
+        # Whoever is alone goes at the limit's own pace.
+        seconds = min(terms.slice, places * interval) if alone else terms.slice
+        if left or places == wanted:
+            return Grant(places, seconds, interval, now)
+        # Until it is due, but not so long that what others leave is lost.
+        until_full = (terms.burst - room + places) * interval
+        again = min(lane.served_until - now, 2 * terms.slice, until_full / 2)
+        return Grant(places, seconds, interval, now, again)
 
     def _others_wait(self, lane: Lane) -> bool:
         """Tell whether somebody else is due and about to ask again."""
