@@ -71,6 +71,15 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "s3://aws_default@my-bucket/heapbraze",
                         "default": None,
                     },
+                    "budget": {
+                        "description": "Where workers on several hosts count what they send to Braze, so "
+                        "that all of them together keep its limits: the id of a connection of type ``redis`` "
+                        "or ``postgres``. Default: what runs on one host counts together, in a file.",
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "heapbraze_budget",
+                        "default": None,
+                    },
                     "landing": {
                         "description": "Whether the API server takes what Heap's Segments Sync and Braze's "
                         "Currents push, at ``/heapbraze/landing``. The connections ``heap_default`` "

@@ -4,7 +4,8 @@ Pause the DAG that imports the cohort first, or mend the segment in Heap: its ne
 to the segment again. It is a plan like any other: guards stop it, and a failed task that is cleared goes on
 where it stopped.
 
-It needs the connection ``braze_default`` and a pool ``braze`` of one slot.
+It needs the connection ``braze_default`` and a pool ``braze``, with a slot for each import that may run at
+once.
 """
 
 from __future__ import annotations

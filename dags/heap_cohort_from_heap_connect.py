@@ -4,7 +4,7 @@
 Heap's tables: ``users``, ``sessions``, ``pageviews`` and one for each event; only what it names is read.
 
 It needs the connection ``braze_default`` (for ``verify`` with a REST API key that has ``users.export.ids``)
-and a pool ``braze`` of one slot.
+and a pool ``braze``, with a slot for each import that may run at once.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ airflow_provider_heapbraze.landing``) or inside Airflow's API server. ``HEAPBRAZ
 What is pushed is the Heap property that was chosen as the matching key; it is matched as ``identity``.
 
 It needs the connection ``braze_default`` (for ``verify`` with a REST API key that has ``users.export.ids``)
-and a pool ``braze`` of one slot.
+and a pool ``braze``, with a slot for each import that may run at once.
 """
 
 from __future__ import annotations

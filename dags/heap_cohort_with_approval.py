@@ -4,7 +4,8 @@ A plan that keeps within the guards is carried out at once. Any other is shown u
 Airflow's UI, as a table: approved, this very plan is carried out; rejected, or not answered in 20 hours,
 nothing is sent. The decision is kept in the ledger: what it was, whose, and when.
 
-It needs the connection ``braze_default`` and a pool ``braze`` of one slot.
+It needs the connection ``braze_default`` and a pool ``braze``, with a slot for each import that may run at
+once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Every night: each Heap segment in ``heap_cohorts.yaml`` becomes a Braze cohort, and stays equal to it.
 
-Copy this file and the YAML beside it. It needs the connection ``braze_default``, and a pool ``braze`` of one
-slot (``airflow pools set braze 1 "Braze imports"``): each import paces itself at the whole of Braze's limit.
+Copy this file and the YAML beside it. It needs the connection ``braze_default``, and a pool ``braze`` with a
+slot for each import that your workers have memory for (``airflow pools set braze 8 "Braze imports"``): those
+that run at once share Braze's limit, small ones first.
 The task ``verify`` needs a REST API key with ``users.export.ids`` and, for cohorts with a ``segment_id``,
 ``users.export.segment``; without one leave it out, and give the outlet to ``import``. The members' files have
 the columns ``identity``, ``email``, ``device_id`` and ``is_identified``; or mend the mapping below.

@@ -15,6 +15,7 @@ pytest_plugins = [
     "pytester",
     "tests.airflow_home",
     "tests.postgres_server",
+    "tests.redis_server",
 ]
 
 

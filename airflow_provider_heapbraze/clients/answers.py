@@ -25,7 +25,7 @@ from airflow_provider_heapbraze.clients.errors import (
 )
 
 if TYPE_CHECKING:
-    from airflow_provider_heapbraze.clients.budget import Budget
+    from airflow_provider_heapbraze.clients.budget import Pacer
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Endpoint:
     """
 
     name: str
-    budget: Budget
+    budget: Pacer
     rules: Rules
     permission: str | None = None
 

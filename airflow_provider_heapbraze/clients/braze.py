@@ -24,13 +24,17 @@ from airflow_provider_heapbraze.clients.braze_account import (
 from airflow_provider_heapbraze.clients.braze_answers import TrackResult
 from airflow_provider_heapbraze.clients.braze_reads import BrazeReads
 from airflow_provider_heapbraze.clients.budget import Budget, Limit
+from airflow_provider_heapbraze.clients.budget_stores import hashed
 from airflow_provider_heapbraze.clients.clock import SYSTEM_CLOCK
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, PermissionDeniedError
+from airflow_provider_heapbraze.clients.shared_budget import SharedBudget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
+    from airflow_provider_heapbraze.clients.budget import Pacer
+    from airflow_provider_heapbraze.clients.budget_stores import BudgetStore
     from airflow_provider_heapbraze.clients.clock import Clock
     from airflow_provider_heapbraze.clients.concurrency import AdaptiveConcurrency
     from airflow_provider_heapbraze.clients.transport import Transport
@@ -80,6 +84,8 @@ class BrazeClient:
     ``reads`` is what can be read of it.
 
     :param transport: to the instance's REST endpoint.
+    :param store: holds the budgets that all share who use this workspace; closed with the client. None keeps
+        them to this client.
     :param partner_user_agent: sent to partner endpoints. Braze requires partners to send
         ``partner-<Organization>-<Product>/<version>``; the default is made of the partner's name.
     """
@@ -90,15 +96,19 @@ class BrazeClient:
         keys: BrazeKeys,
         limits: BrazeLimits = DEFAULT_LIMITS,
         *,
+        store: BudgetStore | None = None,
         partner_user_agent: str | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.keys = keys
         self.limits = limits
-        self.cohort_budget = Budget(*limits.cohort, clock=clock)
-        self.track_budget = Budget(*limits.track, clock=clock)
-        pool = Budget(*limits.pool, clock=clock)
         self._transport = transport
+        self._store = store
+        self._clock = clock
+        self.cohort_budget = self._budget(limits.cohort, "cohorts", keys.partner_name)
+        self.track_budget = self._budget(limits.track, "track")
+        pool, ids = self._budget(limits.pool, "pool"), self._budget(limits.ids, "ids")
+        self._budgets = (self.cohort_budget, self.track_budget, pool, ids)
         self._partner_headers = {"User-Agent": partner_user_agent or _partner_user_agent(keys.partner_name)}
         self._rest_headers = {"Authorization": f"Bearer {keys.rest_api_key}"}
         self._cohorts_path = f"/partners/{quote(keys.partner_name, safe='')}/cohorts"
@@ -108,7 +118,6 @@ class BrazeClient:
             "Braze user track", self.track_budget, braze_answers.TRACK_RULES, "users.track"
         )
         self._segments = Endpoint("Braze segment list", pool, braze_answers.REST_RULES, "segments.list")
-        ids = Budget(*limits.ids, clock=clock)
         self.reads = BrazeReads(transport, self._bearer, pool=pool, ids=ids, clock=clock)
 
     def __enter__(self) -> Self:
@@ -131,7 +140,11 @@ class BrazeClient:
         self._transport.interrupt()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, and leave to others what is left of the budgets."""
+        for budget in self._budgets:
+            budget.close()
+        if self._store is not None:
+            self._store.close()
         self._transport.close()
 
     def name_cohort(
@@ -236,6 +249,12 @@ class BrazeClient:
         except PermissionDeniedError:
             return False
         return True
+
+    def _budget(self, limit: Limit, *names: str) -> Pacer:
+        """Return the budget of an endpoint; by its names whoever shares it finds it."""
+        if self._store is None:
+            return Budget(*limit, clock=self._clock)
+        return SharedBudget(self._store, hashed(self.base_url, *names), *limit, clock=self._clock)
 
     def _members_body(self, cohort_id: str, changes: list[dict[str, Any]]) -> dict[str, Any]:
         return {**self._partner_keys(), "cohort_id": cohort_id, "cohort_changes": changes}

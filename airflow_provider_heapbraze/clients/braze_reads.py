@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_heapbraze.clients.answers import Answer, Rules
-    from airflow_provider_heapbraze.clients.budget import Budget
+    from airflow_provider_heapbraze.clients.budget import Pacer
     from airflow_provider_heapbraze.clients.clock import Clock
     from airflow_provider_heapbraze.clients.errors import HeapBrazeError
     from airflow_provider_heapbraze.clients.transport import Transport
@@ -203,8 +203,8 @@ class BrazeReads:
         transport: Transport,
         bearer: Callable[[], dict[str, str]],
         *,
-        pool: Budget,
-        ids: Budget,
+        pool: Pacer,
+        ids: Pacer,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._transport = transport

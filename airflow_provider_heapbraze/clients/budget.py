@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from airflow_provider_heapbraze.clients.clock import SYSTEM_CLOCK, never, wait
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
@@ -28,6 +28,68 @@ class Limit(NamedTuple):
     seconds: float
 
 
+class Told(NamedTuple):
+    """What an answer tells of a limit; None where it does not.
+
+    :param remaining: requests that are left until the reset.
+    :param seconds: until the reset.
+    """
+
+    limit: int | None
+    remaining: float | None
+    seconds: float
+
+
+def told_by(headers: Mapping[str, str], *, now: float, period: float) -> Told:
+    """Read ``X-RateLimit-Limit``, ``-Remaining`` and ``-Reset`` (Braze: API rate limits).
+
+    :param now: UTC epoch seconds.
+    :param period: seconds after which the limit resets, at the latest.
+    """
+    lowered = lower_case(headers)
+    limit = number(lowered.get("x-ratelimit-limit", ""))
+    seconds = seconds_to_reset(lowered, now=now)
+    return Told(
+        limit=int(limit) if limit is not None and limit >= 1 else None,
+        remaining=number(lowered.get("x-ratelimit-remaining", "")),
+        # Limits reset on the clock's hour or minute, so the clock knows where no header says it.
+        seconds=min(seconds, period) if seconds is not None else period - now % period,
+    )
+
+
+def check_limit(limit: int, period: float) -> None:
+    """Make sure that a limit lets something through.
+
+    :raises ConfigurationError: it does not.
+    """
+    if limit < 1 or period <= 0:
+        raise ConfigurationError(
+            f"A limit must be at least 1 request in more than 0 seconds, not {limit} in {period}."
+        )
+
+
+class Pacer(Protocol):
+    """What a transport asks before each request, and tells after it; safe to share between threads."""
+
+    def acquire(self, interrupted: Callable[[], bool] = never) -> float:
+        """Block until a request may go; return the seconds waited."""
+
+    def observe(self, headers: Mapping[str, str]) -> None:
+        """Learn from an answer how much is left."""
+
+    def pause(self, seconds: float) -> None:
+        """Let nobody go before so many seconds have passed."""
+
+    def seconds_for(self, requests: int) -> float:
+        """Estimate how many seconds so many requests take."""
+
+    def expect(self, requests: int) -> None:
+        """Hear how many requests a delivery has left."""
+
+    def close(self) -> None:
+        """Take part no longer."""
+
+
 class Budget:
     """At most ``limit`` requests in any ``period``, evenly paced; safe to share between threads.
 
@@ -41,10 +103,7 @@ class Budget:
     """
 
     def __init__(self, limit: int, period: float, *, clock: Clock = SYSTEM_CLOCK) -> None:
-        if limit < 1 or period <= 0:
-            raise ConfigurationError(
-                f"A limit must be at least 1 request in more than 0 seconds, not {limit} in {period}."
-            )
+        check_limit(limit, period)
         self._granted = limit
         self._period = period
         self._clock = clock
@@ -72,18 +131,15 @@ class Budget:
     def observe(self, headers: Mapping[str, str]) -> None:
         """Learn from an answer how much is left: others may use the same limit.
 
-        Reads ``X-RateLimit-Limit``, ``-Remaining`` and ``-Reset`` (Braze: API rate limits). A smaller limit
-        than ours is adopted; a larger one only up to what was set, which may be a share on purpose. Few
-        requests left until the reset make the pace slower; none left make a pause.
+        A smaller limit than ours is adopted; a larger one only up to what was set, which may be a share on
+        purpose. Few requests left until the reset make the pace slower; none left make a pause.
         """
-        lowered = lower_case(headers)
-        limit = number(lowered.get("x-ratelimit-limit", ""))
-        remaining = number(lowered.get("x-ratelimit-remaining", ""))
+        told = told_by(headers, now=self._clock.now(), period=self._period)
         with self._state:
-            if limit is not None and limit >= 1:
-                self._adopt(min(int(limit), self._granted))
-            if remaining is not None:
-                self._spread(remaining, self._seconds_to_reset(lowered))
+            if told.limit is not None:
+                self._adopt(min(told.limit, self._granted))
+            if told.remaining is not None:
+                self._spread(told.remaining, told.seconds)
 
     def pause(self, seconds: float) -> None:
         """Let nobody go before so many seconds have passed, those included who wait already."""
@@ -94,6 +150,12 @@ class Budget:
         """Estimate how many seconds so many requests take at the present rate."""
         with self._state:
             return requests * self._current_interval(self._clock.monotonic())
+
+    def expect(self, requests: int) -> None:
+        """Do nothing: nobody else takes from this budget."""
+
+    def close(self) -> None:
+        """Do nothing: nobody else waits for what this budget leaves."""
 
     def _adopt(self, limit: int) -> None:
         burst = max(1, int(BURST_SHARE * limit))
@@ -121,9 +183,3 @@ class Budget:
         else:
             self._slow_interval = seconds / remaining
             self._slow_until = reset_at
-
-    def _seconds_to_reset(self, lowered: Mapping[str, str]) -> float:
-        now = self._clock.now()
-        told = seconds_to_reset(lowered, now=now)
-        # Limits reset on the clock's hour or minute, so the clock knows where no header says it.
-        return min(told, self._period) if told is not None else self._period - now % self._period

@@ -18,6 +18,7 @@
         ├── ServerError             5xx
         ├── NoAnswerError           cut, refused or timed out: nobody knows whether it was applied
         ├── UnclearAnswerError      2xx that reports errors or cannot be understood
+        ├── BudgetAwayError         the shared budget cannot be used: nothing was sent
         └── InterruptedCallError    the caller asked every wait to end; nothing was sent
 
 Messages say what happened, what was kept and what to do next. They never hold an identifier, a key or a
@@ -111,6 +112,10 @@ class NoAnswerError(TransientError):
 
 class UnclearAnswerError(TransientError):
     """A 2xx that reports errors or cannot be understood: not a success."""
+
+
+class BudgetAwayError(TransientError):
+    """What is sent is counted in a store that cannot be used now; without it nothing is sent."""
 
 
 class InterruptedCallError(TransientError):

@@ -10,18 +10,17 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-import stat
-import tempfile
 import threading
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from airflow_provider_heapbraze.clients.clock import SYSTEM_CLOCK, never, wait
-from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError, TransientError
+from airflow_provider_heapbraze.clients.errors import ConfigurationError
+from airflow_provider_heapbraze.clients.shared_file import open_file, unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from airflow_provider_heapbraze.clients.clock import Clock
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 SLACK = 1.001
 # An event counts until a period after its answer; where none comes, until one after the last possible one.
 LONGEST_REQUEST = 75.0
-LOCK_SECONDS = 30.0
 TABLE = """
     CREATE TABLE IF NOT EXISTS sent (
         ticket INTEGER NOT NULL, process INTEGER NOT NULL, answered INTEGER NOT NULL,
@@ -102,7 +100,7 @@ class EventBudget:
         self._clock = clock
         self._lock = threading.Lock()
         self._place = str(_file(folder, self._app)) if folder else ":memory:"
-        self._database = _open(self._place)
+        self._database = open_file(self._place, TABLE)
 
     def close(self) -> None:
         """Close the file; what it holds stays for others."""
@@ -179,7 +177,7 @@ class EventBudget:
                 self._database.execute("BEGIN IMMEDIATE")
                 yield
         except sqlite3.DatabaseError as error:
-            raise _unusable(self._place, error) from None
+            raise unusable(self._place, error) from None
 
     def _until(self, now: float) -> float:
         return now + self.limits.period * SLACK + LONGEST_REQUEST
@@ -222,50 +220,8 @@ class Turn:
         return ticket
 
 
-def shared_folder() -> Path:
-    """Return the folder of this machine's shared budgets, which nobody else can read.
-
-    :raises ConfigurationError: somebody else made it.
-    """
-    folder = Path(tempfile.gettempdir()) / f"heapbraze-{os.getuid()}"
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    there = folder.lstat()
-    if not stat.S_ISDIR(there.st_mode) or there.st_uid != os.getuid():
-        raise ConfigurationError(
-            f"{folder} belongs to somebody else, or is no folder: how much is sent could be changed there. "
-            "Nothing was sent. Remove it, or give the task a TMPDIR of its own."
-        )
-    folder.chmod(0o700)
-    return folder
-
-
 def _file(folder: Path, app: bytes) -> Path:
     return folder / f"events-{hashlib.blake2b(app, digest_size=8).hexdigest()}.sqlite"
-
-
-def _open(place: str) -> sqlite3.Connection:
-    database = sqlite3.connect(place, timeout=LOCK_SECONDS, isolation_level=None, check_same_thread=False)
-    try:
-        database.execute("PRAGMA synchronous = OFF")  # after a power cut nobody has sent anything for a while
-        database.execute(TABLE)
-    except sqlite3.DatabaseError as error:
-        database.close()
-        raise _unusable(place, error) from None
-    return database
-
-
-def _unusable(place: str, error: sqlite3.DatabaseError) -> HeapBrazeError:
-    kind = type(error).__name__
-    if isinstance(error, sqlite3.OperationalError):
-        return TransientError(
-            f"The shared budget {place} cannot be used now ({kind}): it is locked, or its disk is full. What "
-            "was accepted is recorded; a later try goes on."
-        )
-    return ConfigurationError(
-        f"The shared budget {place} is damaged ({kind}). Remove it when no export runs: it only holds what "
-        "was sent in the last minute. What was accepted is recorded."
-    )
 
 
 def _is_alive(process: int) -> bool:

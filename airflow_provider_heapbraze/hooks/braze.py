@@ -14,6 +14,7 @@ from airflow_provider_heapbraze.clients.braze import (
     instance_host,
 )
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError
+from airflow_provider_heapbraze.hooks._budget import budget_store
 from airflow_provider_heapbraze.hooks._connection import (
     address,
     open_transport,
@@ -51,6 +52,9 @@ class BrazeHook(BaseHook):
     workspaces from before 2024-08-22) and ``attributes_per_request`` (Braze: API rate limits). ``verify``,
     ``cert``, ``proxies`` and ``trust_env`` mean what they mean for an HTTP connection of Airflow; they hold
     for the files of exports, too, which are on other hosts.
+
+    Whoever uses the same REST endpoint shares its limits: on this machine, or by ``[heapbraze] budget`` of
+    Airflow's configuration on all.
 
     :param braze_conn_id: the Braze connection.
     """
@@ -101,7 +105,10 @@ class BrazeHook(BaseHook):
         keys = _keys(connection, extra)
         limits = _limits(extra)
         transport = open_transport(connection, self._base_url(connection, extra), once=once)
-        return BrazeClient(transport, keys, limits, partner_user_agent=text(extra.get("partner_user_agent")))
+        agent = text(extra.get("partner_user_agent"))
+        # Who tries once does not wait for a place, either: the others see it in the answers that they get.
+        store = None if once else budget_store()
+        return BrazeClient(transport, keys, limits, store=store, partner_user_agent=agent)
 
     def _base_url(self, connection: Connection, extra: Mapping[str, Any]) -> str:
         host, instance = address(connection), text(extra.get("instance"))

@@ -64,6 +64,9 @@ class Sender(Protocol):
     def send(self, batch: Batch, *, lane: AdaptiveConcurrency, check: Callable[[], None]) -> Refusals:
         """Send one batch; raise what the client raises."""
 
+    def expect(self, rows: int) -> None:
+        """Hear how many rows are left: where deliveries share a limit, small ones are done first."""
+
     def interrupt(self) -> None:
         """End every wait of every request at once."""
 
@@ -148,6 +151,7 @@ class Delivery:
         """
         if self._settled.rows == self._plan.rows:
             return
+        self._expect()
         with storage.local_copy(self._ledger.path(self._plan.changes)) as changes:
             self._send_range(changes, 0, self._plan.removes)
             self._account.check_none_left_open()
@@ -197,7 +201,11 @@ class Delivery:
         self._check_stopped()
         if self._account.due():
             self._flush()
+            self._expect()
             self._pace.at(self._settled.rows)
+
+    def _expect(self) -> None:
+        self._sender.expect(self._plan.rows - self._settled.rows)
 
     def _record_what_still_comes(self, under_way: set[Future[None]]) -> None:
         """Record at once, and then every second: requests may take a minute to end, a kill does not wait."""

@@ -76,6 +76,10 @@ class CohortSender:
         self._client.change_cohort(self._cohort_id, [_cohort_change(batch)], lane=lane, check=check)
         return Refusals()
 
+    def expect(self, rows: int) -> None:
+        """Hear how many rows are left."""
+        self._client.cohort_budget.expect(-(-rows // self.rows_per_request))
+
     def interrupt(self) -> None:
         """End every wait of every request at once."""
         self._client.interrupt()
@@ -114,6 +118,10 @@ class AttributeSender:
             [self._object(row) for row in batch.rows], lane=lane, check=check
         )
         return Refusals(rejected=result.rejected, unsure=result.unsure)
+
+    def expect(self, rows: int) -> None:
+        """Hear how many rows are left."""
+        self._client.track_budget.expect(-(-rows // self.rows_per_request))
 
     def interrupt(self) -> None:
         """End every wait of every request at once."""
@@ -162,6 +170,10 @@ class HeapPropertySender:
         users = [(identity, {self._property: _text(not leaving)}) for _, identity, _, leaving in batch.rows]
         self._client.set_user_properties(users, lane=lane, check=check)
         return Refusals()
+
+    def expect(self, rows: int) -> None:
+        """Hear how many rows are left."""
+        self._client.property_budget.expect(-(-rows // self.rows_per_request))
 
     def interrupt(self) -> None:
         """End every wait of every request at once."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow.sdk import Asset, AssetAlias
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
-from airflow_provider_heapbraze.clients.event_budget import EventBudget, shared_folder
+from airflow_provider_heapbraze.clients.event_budget import EventBudget
+from airflow_provider_heapbraze.clients.shared_file import shared_folder
 from airflow_provider_heapbraze.hooks.heap import HeapHook
 from airflow_provider_heapbraze.links import HeapBrazeRunLink, push_run_link
 from airflow_provider_heapbraze.locations import ledger_root, path_of

@@ -66,6 +66,13 @@ class Vendor:
         return self.answers.get(request.path.split("?")[0], (404, {"message": "no such path"}))
 
 
+@pytest.fixture(autouse=True)
+def counted_apart(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test wait for what another one sent, or was told."""
+    folder = tmp_path_factory.mktemp("budget")
+    monkeypatch.setattr("airflow_provider_heapbraze.hooks._budget.shared_folder", lambda: folder)
+
+
 @pytest.fixture
 def vendor() -> Iterator[Vendor]:
     state = Vendor()

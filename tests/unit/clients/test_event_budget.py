@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import stat
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +22,6 @@ from airflow_provider_heapbraze.clients.event_budget import (
     SLACK,
     EventBudget,
     EventLimits,
-    shared_folder,
 )
 
 quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -470,53 +466,6 @@ def test_limits_must_allow_something(limits):
 
 def test_the_estimate_is_the_time_at_the_limit(make_budget):
     assert make_budget(EventLimits()).events_per_second == pytest.approx(250.0)
-
-
-@pytest.fixture
-def temporary(tmp_path, monkeypatch):
-    """Give the folder in which the machine keeps temporary files, empty."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return tmp_path
-
-
-def permissions(folder):
-    return stat.S_IMODE(folder.stat().st_mode)
-
-
-def test_the_shared_folder_is_for_nobody_else(temporary):
-    folder = shared_folder()
-    assert folder.parent == temporary
-    assert permissions(folder) == 0o700
-    assert shared_folder() == folder
-
-
-def test_a_shared_folder_that_was_open_to_others_is_not_any_more(temporary):
-    folder = shared_folder()
-    folder.chmod(0o777)
-    shared_folder()
-    assert permissions(folder) & 0o077 == 0
-
-
-@pytest.mark.parametrize("there", ["a link", "a link to nothing", "a file"])
-def test_a_shared_folder_must_be_a_folder(temporary, there):
-    folder = shared_folder()
-    folder.rmdir()
-    if there == "a file":
-        folder.touch()
-    else:
-        target = temporary / "elsewhere"
-        folder.symlink_to(target)
-        if there == "a link":
-            target.mkdir()
-    with pytest.raises(ConfigurationError, match="TMPDIR"):
-        shared_folder()
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root may give a folder away")
-def test_the_shared_folder_of_somebody_else_is_not_used(temporary):
-    os.chown(shared_folder(), 12_345, 12_345)
-    with pytest.raises(ConfigurationError, match="belongs to somebody else"):
-        shared_folder()
 
 
 def test_room_that_is_given_back_is_free_at_once(make_budget):
