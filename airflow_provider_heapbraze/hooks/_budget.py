@@ -59,7 +59,8 @@ def _redis(conn_id: str) -> Any:
         from airflow.providers.redis.hooks.redis import RedisHook
     except ImportError:
         raise _not_installed("redis") from None
-    client = RedisHook(conn_id).get_conn()
+    hook: Any = RedisHook(conn_id)
+    client = hook.get_conn()
     pool = getattr(client, "connection_pool", None)  # a cluster has none, and is not silent for ever
     if pool is not None:
         for name in ("socket_timeout", "socket_connect_timeout"):

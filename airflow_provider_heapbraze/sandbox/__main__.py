@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _greet(url: str, users: int) -> None:
-    known = f"user-0 to user-{users - 1}" if users else "nobody yet: start it with --users 1000, or add people"
+    known = f"user-0 to user-{users - 1}" if users else "nobody yet: start it with --users 1000"
     exports = (f"export {name}={shlex.quote(value)}" for name, value in connections.environment(url).items())
     lines = (
         f"Braze and Heap are at {url}; for Airflow:",
