@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Requests accepted at a level, per place of it, before one more place is tried: a target that takes only one
-# request at a time is asked for more after every tenth.
-ROUNDS_PER_STEP = 10
+# Requests accepted at a level, per place of it, before one more place is tried. Where one in some hundreds is
+# told to wait, whatever the level, that is soon enough to stay wide.
+ROUNDS_PER_STEP = 2
+# A target that takes only one request at a time is asked for more after every tenth.
+FEWEST_PER_STEP = 10
 
 
 class AdaptiveConcurrency:
-    """A lane for one delivery: starts wide, halves when told to wait, widens slowly while it goes well.
+    """A lane for one delivery: starts wide, halves when told to wait, widens again while it goes well.
 
     Braze answers 423 (resource locked) on the cohort endpoints without documenting when; requests of one
     cohort that meet are the likely cause.
@@ -58,7 +60,8 @@ class AdaptiveConcurrency:
         """Note an accepted request; enough of them widen the lane by one."""
         with self._changed:
             self._accepted += 1
-            if self._level < self._most and self._accepted >= ROUNDS_PER_STEP * self._level:
+            enough = max(FEWEST_PER_STEP, ROUNDS_PER_STEP * self._level)
+            if self._level < self._most and self._accepted >= enough:
                 self._level += 1
                 self._accepted = 0
                 self._changed.notify()

@@ -184,8 +184,8 @@ class Transport:
                 if isinstance(outcome, Answer):
                     lane.accepted()
                     return outcome
-                if isinstance(outcome, WAITS):
-                    lane.told_to_wait(generation)
+                if isinstance(outcome, ResourceLockedError):
+                    lane.told_to_wait(generation)  # too many at once; a 429 is too many in a time
                 seconds = schedule.seconds_after(outcome)
                 if isinstance(outcome, RateLimitedError):
                     endpoint.budget.pause(seconds)

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 # Nothing is downloaded at run time: Parquet, JSON and CSV are part of DuckDB's wheel.
 SETTINGS = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+# DuckDB would take four fifths of the memory that there is, and a worker has several tasks. Beyond this it works
+# on disk: 100 million people against as many take twice the time.
+MOST_MEMORY_GB = 5
+UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 class Workspace:
@@ -106,10 +110,19 @@ def workspace() -> Iterator[Workspace]:
         }
         with duckdb.connect(config=settings) as connection:
             space = Workspace(connection, folder)
+            _limit_memory(space)
             space.sql("SET TimeZone = 'UTC'")  # the text of a time must not depend on the machine
             # DuckDB takes a process without a script for a terminal, and would draw its bar into a log.
             space.sql("SET enable_progress_bar = false")
             yield space
+
+
+def _limit_memory(space: Workspace) -> None:
+    """Lower the limit to ours; DuckDB's own is lower where the machine or its container is small."""
+    ((set_by_duckdb,),) = space.ask("SELECT current_setting('memory_limit')")
+    number, unit = set_by_duckdb.split()
+    if float(number) * 1024 ** UNITS.index(unit) > MOST_MEMORY_GB * 1000**3:
+        space.sql(f"SET memory_limit = '{MOST_MEMORY_GB}GB'")
 
 
 def digest(file: Path) -> str:

@@ -5,7 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from airflow_provider_heapbraze.clients.concurrency import ROUNDS_PER_STEP, AdaptiveConcurrency
+from airflow_provider_heapbraze.clients.concurrency import (
+    FEWEST_PER_STEP,
+    ROUNDS_PER_STEP,
+    AdaptiveConcurrency,
+)
 
 
 def one_told_to_wait(lane):
@@ -27,19 +31,41 @@ def test_it_rises_again_by_one_and_to_the_top():
     for _ in range(2):
         one_told_to_wait(lane)
     levels = []
-    for _ in range(ROUNDS_PER_STEP * (1 + 2 + 3 + 4)):
+    for _ in range(3 * FEWEST_PER_STEP + 5):
         with lane.slot():
             lane.accepted()
         levels.append(lane.level)
-    assert levels[ROUNDS_PER_STEP - 2 : ROUNDS_PER_STEP] == [1, 2]
-    assert levels[3 * ROUNDS_PER_STEP - 2 : 3 * ROUNDS_PER_STEP] == [2, 3]
+    assert levels[FEWEST_PER_STEP - 2 : FEWEST_PER_STEP] == [1, 2]
+    assert levels[2 * FEWEST_PER_STEP - 2 : 2 * FEWEST_PER_STEP] == [2, 3]
     assert levels[-1] == 4
+
+
+def test_a_wide_lane_needs_some_rounds_for_one_more():
+    lane = AdaptiveConcurrency(40)
+    one_told_to_wait(lane)
+    for _ in range(ROUNDS_PER_STEP * 20 - 1):
+        lane.accepted()
+    assert lane.level == 20
+    lane.accepted()
+    assert lane.level == 21
+
+
+def test_one_in_some_hundreds_that_is_told_to_wait_leaves_it_wide():
+    lane = AdaptiveConcurrency(24)
+    levels = []
+    for number in range(10_000):
+        if number % 300 == 299:
+            one_told_to_wait(lane)
+        else:
+            lane.accepted()
+        levels.append(lane.level)
+    assert sum(levels) / len(levels) > 15
 
 
 def test_being_told_to_wait_starts_the_count_anew():
     lane = AdaptiveConcurrency(2)
     one_told_to_wait(lane)
-    for _ in range(ROUNDS_PER_STEP - 1):
+    for _ in range(FEWEST_PER_STEP - 1):
         lane.accepted()
     one_told_to_wait(lane)
     lane.accepted()

@@ -162,7 +162,7 @@ def test_headers_of_every_answer_reach_the_budget(server, send, reply, endpoint)
 
 def test_waiting_narrows_the_lane_and_success_widens_it(server, send, reply):
     lane = AdaptiveConcurrency(8)
-    server.script(reply(423), reply(423), reply(429))
+    server.script(reply(423), reply(423), reply(423), reply(429))  # a 429 says nothing of how many at once
     send(lane=lane)
     assert lane.level == 1
     for _ in range(10):

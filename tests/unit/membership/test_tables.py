@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
-from airflow_provider_heapbraze.membership.tables import identifier, literal, workspace
+from airflow_provider_heapbraze.membership.tables import SETTINGS, identifier, literal, workspace
 
 
 def test_a_workspace_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -169,3 +169,12 @@ def test_no_bar_is_drawn_into_a_tasks_log():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[(False,)]\n"
+
+
+@pytest.mark.parametrize(
+    ("there_is", "may_be"), [("300MiB", "300.0 MiB"), ("64GiB", "4.6 GiB"), ("1TiB", "4.6 GiB")]
+)
+def test_it_takes_some_memory_and_not_the_machines(monkeypatch, there_is, may_be):
+    monkeypatch.setitem(SETTINGS, "memory_limit", there_is)
+    with workspace() as space:
+        assert space.ask("SELECT current_setting('memory_limit')") == [(may_be,)]
