@@ -5,15 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from airflow_provider_heapbraze.ledger_folder import LedgerFolder
-    from airflow_provider_heapbraze.membership.guards import Breach
 
 WHOLE, WAITS, UNFINISHED, DAMAGED = "whole", "a plan waits", "unfinished", "damaged"
 
@@ -37,13 +34,13 @@ class WaitingPlan:
     """A plan that guards stopped, or that waits for approval or for its import.
 
     :param next: what happens next with it.
-    :param breaches: the guards that it passes, as far as they are known.
+    :param breaches: the guards that it passes, as far as they are known, for a program.
     """
 
     plan_id: str
     run_id: str
     next: str
-    breaches: Sequence[Breach]
+    breaches: list[dict[str, Any]]
 
 
 @dataclass

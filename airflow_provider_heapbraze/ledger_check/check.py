@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from airflow_provider_heapbraze.ledger_check.account import Account, WaitingPlan
+    from airflow_provider_heapbraze.ledger_check.account import Account
 
 # An object store answers many as fast as one.
 AT_ONCE = 16
@@ -134,17 +134,9 @@ def as_record(accounts: Iterable[Account]) -> list[dict[str, Any]]:
             **vars(account),
             "at": account.at.isoformat(timespec="seconds") if account.at else None,
             "state": account.state,
-            "waiting": _waiting_record(account.waiting) if account.waiting else None,
+            "waiting": vars(account.waiting) if account.waiting else None,
             "next": account.all_next,
             "findings": [vars(finding) for finding in account.findings],
         }
         for account in accounts
     ]
-
-
-def _waiting_record(waiting: WaitingPlan) -> dict[str, Any]:
-    return {
-        "plan_id": waiting.plan_id,
-        "run_id": waiting.run_id,
-        "breaches": [{**breach.as_dict(), "allowance": breach.allowance} for breach in waiting.breaches],
-    }

@@ -130,7 +130,7 @@ def _describe_waiting(ledger: TargetLedger, account: Account, last: int) -> None
     except (KeyError, LedgerDamagedError):
         return  # its import would stop, and a new plan is made by the next run
     said = what_waits(plan, draft.judgement)
-    account.waiting = WaitingPlan(plan.plan_id, plan.run_id, said, draft.judgement.breaches)
+    account.waiting = WaitingPlan(plan.plan_id, plan.run_id, said, draft.judgement.shown())
     account.newest_run, account.at = plan.run_id, datetime.fromisoformat(draft.at)
 
 

@@ -10,7 +10,7 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, numbers
 from airflow_provider_heapbraze.membership.guards import Breach
@@ -39,6 +39,10 @@ class Judgement:
     def allowance(self) -> str:
         """Return the argument of the operator that lets the plan pass."""
         return f"guards=Guards({', '.join(breach.allowance for breach in self.breaches)})"
+
+    def shown(self) -> list[dict[str, Any]]:
+        """Return the breaches for a program, each with the argument that allows it."""
+        return [{**breach.as_dict(), "allowance": breach.allowance} for breach in self.breaches]
 
 
 def judge(plan: Plan, ledger: TargetLedger, guards: Guards, access: Access) -> list[Breach]:

@@ -9,18 +9,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.events.report import OUTCOMES
 from airflow_provider_heapbraze.events.source_ledger import Commit
+from airflow_provider_heapbraze.ledger_check.account import DAMAGED, UNFINISHED, WHOLE
 from airflow_provider_heapbraze.ledger_check.sources import GROUP, found_source
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, files, log_name, numbers
-from airflow_provider_heapbraze.overview.summary import (
-    DAMAGED,
-    FINISHED,
-    OPEN,
-    UNFINISHED,
-    WHOLE,
-    Past,
-    Run,
-    Summary,
-)
+from airflow_provider_heapbraze.overview.summary import FINISHED, OPEN, Past, Run, Summary
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
