@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(MADE)  ## two nights of the cohort DAG against a local Braze
+demo: $(MADE)  ## two nights of a cohort, its segment back in Heap, an hour of events: against a local Braze
 	$(BIN)/python demo/nights.py
 
 ui: $(MADE)  ## the same in Airflow's UI, without a login

@@ -133,20 +133,25 @@ def write_unchanged(folder: Path, members: int) -> None:
     commit(ledger, make_plan(ledger, None, request_for(matched(folder), root, YESTERDAY, "external_id")))
 
 
+WORK = {
+    "match": (write_members, match_ours, match_plain),
+    "plan": (write_nights, plan_ours, plan_plain),
+    "unchanged night": (write_unchanged, unchanged_ours, unchanged_plain),
+}
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--members", type=int, action="append")
+    options.add_argument("--work", choices=list(WORK), action="append", help="default: all")
     options.add_argument("--runs", type=int, default=3)
     options.add_argument("--plain-up-to", type=int, default=10_000_000)
     chosen = options.parse_args()
     print(f"{machine()}; median of {chosen.runs} runs\n")
     print(f"{'members':>13} {'work':<17}{'who':<14}{'seconds':>9}{'CPU s':>9}{'peak MiB':>10}")
     for members in chosen.members or [1_000_000, 10_000_000]:
-        for work, write, ours, plain in (
-            ("match", write_members, match_ours, match_plain),
-            ("plan", write_nights, plan_ours, plan_plain),
-            ("unchanged night", write_unchanged, unchanged_ours, unchanged_plain),
-        ):
+        for work in chosen.work or WORK:
+            write, ours, plain = WORK[work]
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name)
                 measured(write, folder, members)

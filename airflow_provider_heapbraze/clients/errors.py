@@ -30,6 +30,11 @@ from __future__ import annotations
 class HeapBrazeError(Exception):
     """Everything that this package raises on purpose."""
 
+    @property
+    def section(self) -> str:
+        """Return the anchor of what the runbook says about it."""
+        return type(self).__name__.lower()
+
 
 class PermanentError(HeapBrazeError):
     """The same call would fail again; whoever retries wastes time."""

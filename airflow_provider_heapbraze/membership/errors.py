@@ -13,7 +13,19 @@ from airflow_provider_heapbraze.clients.errors import PermanentError
 
 
 class GuardBreachedError(PermanentError):
-    """A guard stopped the plan; nothing was sent."""
+    """A guard stopped the plan; nothing was sent.
+
+    :param guard: the parameter of ``Guards``; the first one where there are several.
+    """
+
+    def __init__(self, message: str, *, guard: str) -> None:
+        super().__init__(message)
+        self.guard = guard
+
+    @property
+    def section(self) -> str:
+        """Return the anchor of what the runbook says about the guard."""
+        return self.guard
 
 
 class StalePlanError(PermanentError):

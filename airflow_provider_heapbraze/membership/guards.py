@@ -23,6 +23,8 @@ WHAT_TO_GIVE = {
     "allow_empty": "true or false",
     "protected": "the location of files, or None, which protects nobody",
 }
+# How guards are called whose value is a part of one.
+SHARES = ("_share", "_rate", "_rate_drop")
 A_LIMIT = "a number, or None, which is no limit"
 
 
@@ -105,7 +107,8 @@ class Guards:
         most = limit(self.max_added_share, "Guards: max_added_share")
         if most is not None and change.held and change.adds > most * change.held:
             added = _ceil(change.adds / change.held)
-            yield Breach("max_added_share", added, most, "of the people held would be added")
+            shown = f"({change.adds:,} of {change.held:,})"
+            yield Breach("max_added_share", added, most, f"of the people held would be added {shown}")
         count = limit(self.max_added, "Guards: max_added")
         if count is not None and change.adds > count:
             yield Breach("max_added", change.adds, int(count), "people would be added")
@@ -114,7 +117,8 @@ class Guards:
         most = _share("max_removed_share", self.max_removed_share)
         if most is not None and change.removes > most * change.held:
             removed = _ceil(change.removes / change.held)
-            yield Breach("max_removed_share", removed, most, "of the people held would be removed")
+            shown = f"({change.removes:,} of {change.held:,})"
+            yield Breach("max_removed_share", removed, most, f"of the people held would be removed {shown}")
         count = limit(self.max_removed, "Guards: max_removed")
         if count is not None and change.removes > count:
             yield Breach("max_removed", change.removes, int(count), "people would be removed")
@@ -127,7 +131,7 @@ class Guards:
         size, rate = (median(values) for values in zip(*past, strict=True))
         missed = round(rate - change.match_rate, 6)
         if drop is not None and change.members and missed > drop:
-            shown = f"{change.match_rate:.3f}, usually {rate:.3f}"
+            shown = f"{_percent(change.match_rate)}, usually {_percent(rate)}"
             meaning = f"of the members are matched less than usual ({shown})"
             yield Breach("max_match_rate_drop", _ceil(missed), drop, meaning)
         smaller, larger = sorted((float(change.wanted), size))
@@ -190,11 +194,25 @@ class Breach:
         """Return the breach as small JSON."""
         return asdict(self)
 
+    @property
+    def said(self) -> str:
+        """Say what the plan would do."""
+        return f"{self._form(self.value)} {self.meaning}"
+
+    @property
+    def limit_said(self) -> str:
+        """Say what the guard allows."""
+        return self._form(self.limit)
+
     def __str__(self) -> str:
-        return (
-            f"{self.value:,} {self.meaning} (limit {self.limit:,}; to allow it once, clear the task with "
-            f"Guards({self.allowance}))"
-        )
+        return f"{self.said}; the limit is {self.limit_said}"
+
+    def _form(self, number: float) -> str:
+        return _percent(number) if self.guard.endswith(SHARES) else f"{number:,}"
+
+
+def _percent(share: float) -> str:
+    return f"{round(100 * share, 2):g} %"
 
 
 def given(name: str, value: Any) -> Any:

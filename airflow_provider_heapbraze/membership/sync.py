@@ -26,11 +26,11 @@ from airflow_provider_heapbraze.membership.report import as_table, waterfall
 from airflow_provider_heapbraze.pages.reports import keep_beside, membership_report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from airflow_provider_heapbraze.membership.delivery import Sender
     from airflow_provider_heapbraze.membership.entries import Last, Settled
-    from airflow_provider_heapbraze.membership.guards import Guards
+    from airflow_provider_heapbraze.membership.guards import Breach, Guards
     from airflow_provider_heapbraze.membership.ledger import TargetLedger
     from airflow_provider_heapbraze.membership.members import Access
     from airflow_provider_heapbraze.membership.planning import Request
@@ -38,6 +38,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
+
+
+def _stopped(plan: Plan, target: str, breaches: Sequence[Breach]) -> GuardBreachedError:
+    said = "; ".join(map(str, breaches))
+    allowances = ", ".join(breach.allowance for breach in breaches)
+    return GuardBreachedError(
+        f"A guard stopped the plan: {said}.\n"
+        f"Nothing was sent. To allow it once, give the operator guards=Guards({allowances}) in the DAG, then "
+        "clear this task; take it out again afterwards.\n"
+        f"The plan is kept as {plan.plan_id} of {target}.",
+        guard=breaches[0].guard,
+    )
 
 
 class Sync:
@@ -148,11 +160,7 @@ class Sync:
             if approval is None or not approval.covers(breach.guard, breach.value)
         ]
         if breaches:
-            said = "; ".join(map(str, breaches))
-            raise GuardBreachedError(
-                f"A guard stopped the plan for {self._ledger.target.folder}: {said}. Nothing was sent. The "
-                f"plan is kept as {plan.plan_id}."
-            )
+            raise _stopped(plan, self._ledger.target.folder, breaches)
         announce(self._ledger.folder, plan.number)
         if isinstance(last, Unknown) or plan.recovery:
             self._ledger.mend_log(plan.number, plan.run_id)

@@ -148,7 +148,7 @@ def airflow_errors() -> Iterator[None]:
 
 
 def _with_runbook(error: HeapBrazeError) -> str:
-    return f"{error}\nSee {RUNBOOK}#{type(error).__name__.lower()}"
+    return f"{error}\nSee {RUNBOOK}#{error.section}"
 
 
 @contextmanager

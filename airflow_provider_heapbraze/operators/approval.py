@@ -11,6 +11,7 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOper
 
 from airflow_provider_heapbraze.locations import path_of
 from airflow_provider_heapbraze.membership.entries import Approval
+from airflow_provider_heapbraze.membership.guards import Breach
 from airflow_provider_heapbraze.membership.ledger import decide, plan_folder
 from airflow_provider_heapbraze.operators._airflow import LabelledOperator, airflow_errors, item, text
 
@@ -27,8 +28,6 @@ CHOICE = (
     "**Approve:** this very plan is carried out; it is refused if the cohort has changed by then. "
     "**Reject:** nothing is sent."
 )
-# How guards are called whose value is a part of one.
-SHARES = ("_share", "_rate", "_rate_drop")
 MINUTE, HOUR = 60, 3600
 
 
@@ -135,14 +134,9 @@ def _people(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "also sent again, without a change", f"{again:,}"
 
 
-def _breach(breach: Mapping[str, Any]) -> tuple[str, str, str]:
-    guard = breach["guard"]
-    form = _percent if guard.endswith(SHARES) else "{:,}".format
-    return f"`{guard}`", f"{form(breach['value'])} {breach['meaning']}", form(breach["limit"])
-
-
-def _percent(share: float) -> str:
-    return f"{round(100 * share, 2):g} %"
+def _breach(found: Mapping[str, Any]) -> tuple[str, str, str]:
+    breach = Breach(**found)
+    return f"`{breach.guard}`", breach.said, breach.limit_said
 
 
 def _table(head: Sequence[str], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(str(error))
     if options.latency is not None:
         faults = faults.model_copy(update={"latency": options.latency})
-    _greet(url_of(sock))
+    _greet(url_of(sock), options.users)
     with contextlib.suppress(KeyboardInterrupt):
         make_server(users=options.users, faults=faults).run(sockets=[sock])
 
@@ -48,9 +48,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _greet(url: str) -> None:
-    lines = (f"export {name}={shlex.quote(value)}" for name, value in connections.environment(url).items())
-    sys.stdout.write(f"Braze and Heap are at {url}; for Airflow:\n\n" + "\n".join(lines) + "\n\n")
+def _greet(url: str, users: int) -> None:
+    known = f"user-0 to user-{users - 1}" if users else "nobody yet: start it with --users 1000, or add people"
+    exports = (f"export {name}={shlex.quote(value)}" for name, value in connections.environment(url).items())
+    lines = (
+        f"Braze and Heap are at {url}; for Airflow:",
+        "",
+        *exports,
+        "",
+        f"Braze knows {known}. As the real one does, it passes over whom it does not know.",
+        f"Who is where: {url}/sandbox/state",
+    )
+    sys.stdout.write("\n".join(lines) + "\n\n")
     sys.stdout.flush()
 
 

@@ -119,7 +119,7 @@ class State(BaseModel):
     :param created_users: users that ``/users/track`` created, for want of ``_update_existing_only``.
     :param conflicts: people that one request both added and removed.
     :param limits_broken: requests above the limit, by group; one above two limits counts for both.
-    :param ignored: identifiers in cohort requests that moved nobody: ``unknown``, ``device_of_identified``.
+    :param ignored: identifiers that moved nobody: ``unknown``, ``device_of_identified``.
     :param requests: by endpoint and status; ``cut`` is a connection that was cut.
     """
 

@@ -28,7 +28,6 @@ def braze_connection(url: str) -> dict[str, Any]:
         "host": url,
         "password": REST_API_KEY,
         "extra": {
-            "partner_name": PARTNER_NAME,
             "partner_api_key": PARTNER_API_KEY,
             "data_import_key": DATA_IMPORT_KEY,
             "currents_token": CURRENTS_TOKEN,

@@ -161,6 +161,8 @@ def _user(world: World, row: dict[str, Any], external_id: str | None, alias: Ali
     if user is None and can_create and row.get("_update_existing_only") is not True:
         world.created_users += 1
         return world.people.create(external_id, alias)
+    if user is None:
+        world.ignored["unknown"] += 1
     return user
 
 

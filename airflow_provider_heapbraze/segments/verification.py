@@ -173,7 +173,7 @@ def describe(found: dict[str, Any]) -> str:
             "show: they were not checked."
         )
     if found.get("aside"):
-        said += f" Who differs: {found['aside']}."
+        said += f" Who differs, or is unknown: {found['aside']}."
     return said
 
 

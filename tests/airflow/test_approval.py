@@ -150,7 +150,7 @@ def test_what_a_person_sees(pipeline, person):
         "\n"
         "| Guard | This plan | Limit |\n"
         "| --- | --- | ---: |\n"
-        "| `max_removed_share` | 33.34 % of the people held would be removed | 20 % |\n"
+        "| `max_removed_share` | 33.34 % of the people held would be removed (20 of 60) | 20 % |\n"
         "| `max_removed` | 20 people would be removed | 10 |\n"
         "\n"
         "**Approve:** this very plan is carried out; it is refused if the cohort has changed by then. "

@@ -73,11 +73,13 @@ def test_a_breached_guard(pipeline, sent):
     with pytest.raises(AirflowException) as caught:
         pipeline.run(PEOPLE[:50], task_context("night-2"))
     HeapBrazeNotifier(Channel())(ended(caught.value))
-    title, said, runbook, url = sent[0].split("\n")
+    title, said, kept, _, runbook, url = sent[0].split("\n")
     assert title == "cohorts / import [cohort-1] failed"
-    assert "0.5 of the people held would be removed (limit 0.2" in said
-    assert "Nothing was sent." in said
-    assert runbook.endswith("#guardbreachederror")
+    assert said.endswith("50 % of the people held would be removed (50 of 100); the limit is 20 %.")
+    assert kept.startswith(
+        "Nothing was sent. To allow it once, give the operator guards=Guards(max_removed_share=0.5)"
+    )
+    assert runbook.endswith("#max_removed_share")
     assert url == URL
     with pytest.raises(AirflowSkipException) as skipped:
         pipeline.run(PEOPLE[:50], task_context("night-2"), on_breach="skip")

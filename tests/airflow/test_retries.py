@@ -36,7 +36,7 @@ PERMANENT = [
     errors.ExportGoneError("said"),
     errors.DownloadTooLargeError("said"),
     BadFilesError("said"),
-    GuardBreachedError("said"),
+    GuardBreachedError("said", guard="max_removed"),
     LedgerDamagedError("said"),
     PlaceLostError("said"),
     StalePlanError("said"),

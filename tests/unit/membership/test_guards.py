@@ -26,39 +26,39 @@ CASES = [
     (
         {"wanted": 0, "removes": 900},
         {},
-        "900 people would be removed: the segment is empty (limit 0",
+        "900 people would be removed: the segment is empty; the limit is 0",
         "allow_empty=True",
     ),
     (
         {"removes": 200},
         {},
-        "0.2223 of the people held would be removed (limit 0.2",
+        "22.23 % of the people held would be removed (200 of 900); the limit is 20 %",
         "max_removed_share=0.2223",
     ),
-    ({"removes": 11}, {"max_removed": 10}, "11 people would be removed (limit 10", "max_removed=11"),
+    ({"removes": 11}, {"max_removed": 10}, "11 people would be removed; the limit is 10", "max_removed=11"),
     (
         {"adds": 100},
         {"max_added_share": 0.1},
-        "0.1112 of the people held would be added (limit 0.1",
+        "11.12 % of the people held would be added (100 of 900); the limit is 10 %",
         "max_added_share=0.1112",
     ),
-    ({"adds": 51}, {"max_added": 50}, "51 people would be added (limit 50", "max_added=51"),
+    ({"adds": 51}, {"max_added": 50}, "51 people would be added; the limit is 50", "max_added=51"),
     (
         {"match_rate": 0.5},
         {"min_match_rate": 0.6, "max_match_rate_drop": None},
-        "0.5 of the members are matched (limit 0.6",
+        "50 % of the members are matched; the limit is 60 %",
         "min_match_rate=0.5",
     ),
     (
         {"match_rate": 0.7},
         {},
-        "0.21 of the members are matched less than usual (0.700, usually 0.910) (limit 0.2",
+        "21 % of the members are matched less than usual (70 %, usually 91 %); the limit is 20 %",
         "max_match_rate_drop=0.21",
     ),
     (
         {"wanted": 4501},
         {},
-        "5.0012 times larger than usual is the segment (4,501 people, usually 900) (limit 5",
+        "5.0012 times larger than usual is the segment (4,501 people, usually 900); the limit is 5",
         "max_size_factor=5.0012",
     ),
     ({"wanted": 100}, {"max_size_factor": 8}, None, None),
@@ -81,7 +81,7 @@ def test_what_the_person_on_call_reads(change, guards, said, allowance):
         return
     [breach] = breaches
     assert str(breach).startswith(said)
-    assert f"to allow it once, clear the task with Guards({allowance})" in str(breach)
+    assert breach.allowance == allowance
     assert json.dumps(breach.as_dict())
 
 
@@ -100,8 +100,8 @@ def test_what_it_says_allows_it(change, guards, said, allowance):
 
 def test_protected_people():
     [breach] = Guards().breaches(USUAL, PAST, protected=2)
-    assert str(breach).startswith("2 protected people would be removed (limit 0")
-    assert "Guards(protected=None)" in str(breach)
+    assert str(breach).startswith("2 protected people would be removed; the limit is 0")
+    assert breach.allowance == "protected=None"
 
 
 def test_a_shrunken_segment_is_out_of_its_band():

@@ -22,7 +22,7 @@ def test_attributes_are_written_for_users_who_exist(caller, heapbraze_sandbox):
     assert (answer.status_code, answer.json()) == (201, {"message": "success", "attributes_processed": 3})
     assert heapbraze_sandbox.attribute("vip") == {"name": "vip", "true": ["a"], "false": ["b"], "other": 0}
     state = heapbraze_sandbox.state()
-    assert state["created_users"] == 0
+    assert (state["created_users"], state["ignored"]) == (0, {"unknown": 1})
     assert state["attributes"] == {"vip": {"true": 1, "false": 1, "other": 0}}
 
 

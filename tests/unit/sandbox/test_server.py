@@ -88,7 +88,7 @@ def test_the_connections_open_it(heapbraze_sandbox):
     )
 
     partner = requests.post(
-        f"{braze['host']}/partners/{extra['partner_name']}/cohorts/users",
+        f"{braze['host']}/partners/{connections.PARTNER_NAME}/cohorts/users",
         json={
             "partner_api_key": extra["partner_api_key"],
             "client_secret": extra["data_import_key"],
