@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
-from airflow_provider_heapbraze.membership.judged import Judgement, judgement_of, said_of
+from airflow_provider_heapbraze.membership.judged import Judgement, judgement_of
 
 if TYPE_CHECKING:
     from airflow_provider_heapbraze.membership.entries import Plan
@@ -55,12 +55,11 @@ def what_waits(plan: Plan, judgement: Judgement) -> str:
             f"{begun}It waits for its import or for approval, or a guard stopped it: its task's log says "
             "which. Else the next run makes a new plan."
         )
-    said = ((breach.guard, *said_of(breach)) for breach in judgement.breaches)
-    guards = ", ".join(f"{guard} ({what}; the limit is {limit})" for guard, what, limit in said)
+    guards = ", ".join(f"{breach.guard} ({breach})" for breach in judgement.breaches)
     return (
-        f"{begun}{'A guard' if len(judgement.breaches) == 1 else 'Guards'} stopped it: {guards}. Look at the "
-        f"segment first. To let the plan pass once, give the operator {judgement.allowance} in the DAG and "
-        "clear its task, or have it approved. Else the next run makes a new plan."
+        f"{begun}It was stopped, or waits for approval, for it passes {guards}. Look at the segment first. "
+        f"To let the plan pass once, give the operator {judgement.allowance} in the DAG, then clear its "
+        "task; or have it approved. Else the next run makes a new plan."
     )
 
 

@@ -89,23 +89,9 @@ def _readable(judgement: Judgement) -> Judgement:
     if datetime.fromisoformat(judgement.at).tzinfo is None:
         raise ValueError
     for breach in judgement.breaches:
-        said_of(breach)
+        str(breach)
     return judgement
 
 
 def _folder(plan_id: str) -> str:
     return f"plans/{plan_id}/judgements"
-
-
-# How guards are called whose value is a part of one.
-SHARES = ("_share", "_rate", "_rate_drop")
-
-
-def said_of(breach: Breach) -> tuple[str, str]:
-    """Say what a plan would do, and what the guard allows."""
-    form = _percent if breach.guard.endswith(SHARES) else "{:,}".format
-    return f"{form(breach.value)} {breach.meaning}", form(breach.limit)
-
-
-def _percent(share: float) -> str:
-    return f"{round(100 * share, 2):g} %"

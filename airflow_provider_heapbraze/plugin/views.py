@@ -20,7 +20,6 @@ from airflow_provider_heapbraze.clients.heap import PROPERTY_LIMIT
 from airflow_provider_heapbraze.ledger_check.account import DAMAGED, UNFINISHED, WAITS, WHOLE
 from airflow_provider_heapbraze.ledger_check.sources import GROUP as SOURCES
 from airflow_provider_heapbraze.ledger_check.targets import GROUP as TARGETS
-from airflow_provider_heapbraze.membership.judged import said_of
 from airflow_provider_heapbraze.overview.summary import DRAFTED, FINISHED, dag_of
 from airflow_provider_heapbraze.pages import charts
 from airflow_provider_heapbraze.pages.rendering import STATIC, number, percent, render, when
@@ -171,7 +170,6 @@ def _about(summary: Summary) -> dict[str, Any]:
         "dashboard": dashboard_of(summary.host),
         "heap": HEAP,
         "runbook": RUNBOOK,
-        "said_of": said_of,
         "task_url": _task_url,
     }
 

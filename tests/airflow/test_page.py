@@ -313,7 +313,7 @@ def test_a_plan_that_guards_stopped_says_which(get, ledger):
     folder = wait_for_a_plan(ledger, BREACHES)
     for view in waiting_views(folder):
         html = get(view, BOTH).text
-        assert "guards stopped it" in html
+        assert "it passes guards, and was stopped or waits for approval." in html
         assert "90 % of the people held would be removed; the limit is 20 %" in html
         assert "12,000 people would be added; the limit is 5,000" in html
         for guard in ("max_removed_share", "max_added"):

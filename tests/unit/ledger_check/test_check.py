@@ -287,13 +287,13 @@ def test_a_plan_that_guards_stopped(stopped, tmp_path, look):
     assert code == 0
     assert re.search(r" a plan waits +30 +1 +[-0-9]+ [0-9:]+ +run-2\n", said)
     assert (
-        f"Plan {plan_id} of run run-2 waits: 0 to add, 27 to remove; nothing of it was sent. Guards stopped "
-        "it: max_removed_share (90 % of the people held would be removed"
+        f"Plan {plan_id} of run run-2 waits: 0 to add, 27 to remove; nothing of it was sent. It was "
+        "stopped, or waits for approval, for it passes max_removed_share (90 % of the people held would be "
+        "removed (27 of 30); the limit is 10 %), max_removed (27 people would be removed; the limit is 20). "
     ) in said
-    assert "the limit is 10 %), max_removed (27 people would be removed; the limit is 20). " in said
     assert (
         "Look at the segment first. To let the plan pass once, give the operator "
-        "guards=Guards(max_removed_share=0.9, max_removed=27) in the DAG and clear its task, or have it "
+        "guards=Guards(max_removed_share=0.9, max_removed=27) in the DAG, then clear its task; or have it "
         "approved. Else the next run makes a new plan."
     ) in said
     assert said.endswith("\nHealthy: 1 record, nothing is damaged. 1 with a plan that waits.\n")
