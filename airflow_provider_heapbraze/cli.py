@@ -1,9 +1,10 @@
-"""The ``heapbraze`` command: ``heapbraze ledger check <uri>``."""
+"""The ``heapbraze`` command: ``heapbraze ledger check [<uri>]``."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out a command line; return the exit code: 0 healthy, 1 damaged, 2 it could not be looked at."""
     given = _parser().parse_args(arguments)
     try:
-        root = _root(given.uri)
+        root = _root(given.uri or _configured_ledger() or given.refuse())
         accounts = check(root, deep=given.deep)
     except ConfigurationError as error:
         sys.stderr.write(f"{error}\n")
@@ -47,13 +48,30 @@ def _parser() -> argparse.ArgumentParser:
         "identifier. Exit code: 0 healthy, 1 damaged, 2 it could not be looked at.",
     )
     look.add_argument(
-        "uri", help="where the ledger is: a folder, file://…, or s3://conn_id@bucket/prefix as Airflow has it"
+        "uri",
+        nargs="?",
+        help="where the ledger is: a folder, file://…, or s3://conn_id@bucket/prefix as Airflow has it; "
+        "default: [heapbraze] ledger of Airflow's configuration",
     )
     look.add_argument(
         "--deep", action="store_true", help="look at every run and every row, not only at what is needed next"
     )
     look.add_argument("--json", action="store_true", help="the same for a program")
+    look.set_defaults(
+        refuse=lambda: look.error(
+            "the following arguments are required: uri (Airflow's configuration has no [heapbraze] ledger)"
+        )
+    )
     return parser
+
+
+def _configured_ledger() -> str:
+    """Return the ledger of Airflow's configuration; where there is no Airflow, that of its environment."""
+    try:
+        from airflow_provider_heapbraze.locations import configured_ledger
+    except ImportError:
+        return os.environ.get("AIRFLOW__HEAPBRAZE__LEDGER", "")
+    return configured_ledger()
 
 
 def _root(uri: str) -> Path:

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def configured_ledger() -> str:
+    """Return ``[heapbraze] ledger`` of Airflow's configuration; empty where it is not set."""
+    return str(conf.get("heapbraze", "ledger", fallback="") or "")
+
+
 def ledger_uri(ledger: str | None) -> str:
     """Return the location of the folder of all ledgers.
 
@@ -21,7 +26,7 @@ def ledger_uri(ledger: str | None) -> str:
     """
     from airflow.configuration import AIRFLOW_HOME
 
-    return ledger or conf.get("heapbraze", "ledger", fallback="") or f"file://{AIRFLOW_HOME}/heapbraze-ledger"
+    return ledger or configured_ledger() or f"file://{AIRFLOW_HOME}/heapbraze-ledger"
 
 
 def ledger_root(ledger: str | None) -> Path:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from airflow_provider_heapbraze.ledger_folder import LedgerFolder
 
-    from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, LedgerFolder
+WHOLE, WAITS, UNFINISHED, DAMAGED = "whole", "a plan waits", "unfinished", "damaged"
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,20 @@ class Finding:
     to_do: str
 
 
+@dataclass(frozen=True)
+class WaitingPlan:
+    """A plan that guards stopped, or that waits for approval or for its import.
+
+    :param next: what happens next with it.
+    :param breaches: the guards that it passes, as far as they are known, for a program.
+    """
+
+    plan_id: str
+    run_id: str
+    next: str
+    breaches: list[dict[str, Any]]
+
+
 @dataclass
 class Account:
     """One target, source or segment sync.
@@ -33,8 +51,11 @@ class Account:
     :param name: of its folder, as messages name it.
     :param size: identifiers that are held, files that are not done, or members; None where it is not known.
     :param runs: how many came to their end.
-    :param newest_run: None where it is not known.
-    :param at: when the newest one was last at work, UTC.
+    :param newest_run: the one whose plan waits, too; None where it is not known.
+    :param at: when that was, UTC, by what the record says.
+    :param planned: changes of the open plan; None where there is none.
+    :param settled: how many of them have an answer.
+    :param waiting: None where no plan waits.
     :param next: what happens next with what is unfinished.
     """
 
@@ -44,13 +65,25 @@ class Account:
     runs: int = 0
     newest_run: str | None = None
     at: datetime | None = None
+    planned: int | None = None
+    settled: int | None = None
+    waiting: WaitingPlan | None = None
     next: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
     @property
     def state(self) -> str:
-        """Return it in a word."""
-        return "damaged" if self.findings else "unfinished" if self.next else "whole"
+        """Return it in a word, or in three."""
+        if self.findings:
+            return DAMAGED
+        if self.next:
+            return UNFINISHED
+        return WAITS if self.waiting else WHOLE
+
+    @property
+    def all_next(self) -> list[str]:
+        """Return what happens next with what is unfinished, and with a plan that waits."""
+        return [*self.next, *([self.waiting.next] if self.waiting else [])]
 
     def find(self, what: str, to_do: str) -> None:
         """Note something that is wrong; once, in however many ways it was met."""
@@ -66,3 +99,17 @@ class Account:
 def files_in(count: int, name: str) -> str:
     """Say how many there are of something."""
     return f"{count:,} {name}" if count == 1 else f"{count:,} {name}s"
+
+
+def as_time(ledger: LedgerFolder, name: str, key: str) -> datetime | None:
+    """Return a time that a record says, UTC; None where there is none: a file's own may be that of a copy.
+
+    :param name: of the record; empty for none.
+    :param key: of the time, which is ISO 8601 or UTC epoch seconds.
+    """
+    with suppress(LedgerDamagedError, OverflowError, TypeError, ValueError):
+        said = ledger.read(name).get(key) if name else None
+        if isinstance(said, str):
+            return datetime.fromisoformat(said).astimezone(UTC)
+        return datetime.fromtimestamp(said, UTC) if said else None
+    return None

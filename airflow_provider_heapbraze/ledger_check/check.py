@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.ledger_check import segment_syncs, sources, targets
-from airflow_provider_heapbraze.ledger_check.account import files_in
+from airflow_provider_heapbraze.ledger_check.account import WAITS, files_in
 from airflow_provider_heapbraze.ledger_folder import folders
 
 if TYPE_CHECKING:
@@ -79,7 +79,9 @@ def conclusion(accounts: Iterable[Account]) -> str:
     accounts = list(accounts)
     damaged = [account for account in accounts if account.findings]
     unfinished = sum(bool(account.next) for account in accounts)
+    waiting = sum(account.state == WAITS for account in accounts)
     open_ones = f" {unfinished:,} unfinished." if unfinished else ""
+    open_ones += f" {waiting:,} with a plan that waits." if waiting else ""
     if damaged:
         found = sum(len(account.findings) for account in damaged)
         where = f"{len(damaged):,} of {files_in(len(accounts), 'record')}"
@@ -115,7 +117,7 @@ def _section(title: str, paragraphs: Iterable[str]) -> list[str]:
 
 def _next(accounts: Iterable[Account]) -> Iterator[str]:
     for account in accounts:
-        for sentence in account.next:
+        for sentence in account.all_next:
             yield f"- {account.group}/{account.name}:\n  {sentence}"
 
 
@@ -132,6 +134,8 @@ def as_record(accounts: Iterable[Account]) -> list[dict[str, Any]]:
             **vars(account),
             "at": account.at.isoformat(timespec="seconds") if account.at else None,
             "state": account.state,
+            "waiting": vars(account.waiting) if account.waiting else None,
+            "next": account.all_next,
             "findings": [vars(finding) for finding in account.findings],
         }
         for account in accounts

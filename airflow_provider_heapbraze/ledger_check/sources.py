@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.events.checkpoint import Checkpoint
 from airflow_provider_heapbraze.events.source_ledger import Commit, ExportTarget, SourceLedger
-from airflow_provider_heapbraze.ledger_check.account import Account, files_in
+from airflow_provider_heapbraze.ledger_check.account import Account, as_time, files_in
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, files, log_name
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from airflow_provider_heapbraze.events.source_ledger import Claim
@@ -53,7 +53,7 @@ def check_source(root: Path, name: str, *, deep: bool) -> Account:
         entries = ledger.entries()
         if entries:
             account.newest_run = entries[-1].run_id
-            account.at = storage.changed_at(ledger.path(log_name(entries[-1].number)))
+            account.at = _at(ledger, entries[-1])
         # What a run reads when it begins; it stops where anything of it is damaged.
         known = Checkpoint(ledger, window=0)
         if entries and isinstance(entries[0], Commit):
@@ -65,6 +65,12 @@ def check_source(root: Path, name: str, *, deep: bool) -> Account:
         for report in reports:
             _read(ledger, account, f"reports/{report}")
     return account
+
+
+def _at(ledger: SourceLedger, entry: Claim | Commit) -> datetime | None:
+    """Return when the newest run ended; of one that did not, when it wrote its entry."""
+    report = entry.report if isinstance(entry, Commit) else ""
+    return as_time(ledger, report, "finished_at") or as_time(ledger, log_name(entry.number), "at")
 
 
 def _read(ledger: SourceLedger, account: Account, name: str) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from airflow_provider_heapbraze import storage
-from airflow_provider_heapbraze.ledger_check.account import Account
+from airflow_provider_heapbraze.ledger_check.account import Account, WaitingPlan, as_time
+from airflow_provider_heapbraze.ledger_check.waiting import newest_draft, what_waits
 from airflow_provider_heapbraze.ledger_folder import (
     LedgerDamagedError,
     UnbalancedError,
@@ -65,14 +66,15 @@ def check_target(root: Path, name: str, *, deep: bool) -> Account:
     _describe_newest(ledger, account, found)
     try:
         last = ledger.last()
-        if last is None:
+        _describe_waiting(ledger, account, last.number if last else 0)
+        if last is None and account.waiting is None:
             account.next.append(
                 "A plan was drafted, or a run died before its first entry: nothing was sent. The next run "
                 "begins anew."
             )
         elif isinstance(last, Commit):
             _check_commit(ledger, account, last, every_row=deep)
-        else:
+        elif last is not None:
             _check_open_plan(root, ledger, account, last, every_row=deep)
         _check_decisions(ledger, account, last)
     except LedgerDamagedError as damage:
@@ -106,8 +108,30 @@ def _describe_newest(ledger: TargetLedger, account: Account, found: list[int]) -
         entry = _entry(ledger, number)
         if entry is not None:
             account.newest_run = entry.run_id
-            account.at = storage.changed_at(ledger.path(log_name(number)))
+            account.at = _at(ledger, entry)
             return
+
+
+def _at(ledger: TargetLedger, entry: Entry | Abandon) -> datetime | None:
+    """Return when a run ended; of one that did not, when it opened its plan."""
+    if isinstance(entry, Commit):
+        ended = as_time(ledger, entry.report, "finished_at")
+        return ended or as_time(ledger, log_name(entry.number - 1), "opened_at")
+    return as_time(ledger, log_name(entry.number), "opened_at")
+
+
+def _describe_waiting(ledger: TargetLedger, account: Account, last: int) -> None:
+    """Say which plan waits: its run is newer than the log."""
+    draft = newest_draft(ledger, last + 1)
+    if draft is None:
+        return
+    try:
+        plan = ledger.read_draft(draft.plan["plan_id"])
+    except (KeyError, LedgerDamagedError):
+        return  # its import would stop, and a new plan is made by the next run
+    said = what_waits(plan, draft.judgement)
+    account.waiting = WaitingPlan(plan.plan_id, plan.run_id, said, draft.judgement.shown())
+    account.newest_run, account.at = plan.run_id, datetime.fromisoformat(draft.at)
 
 
 def _entry(ledger: TargetLedger, number: int) -> Entry | Abandon | None:
@@ -140,7 +164,7 @@ def _check_open_plan(
     root: Path, ledger: TargetLedger, account: Account, plan: Plan, *, every_row: bool
 ) -> None:
     settled = ledger.settled(plan.plan_id)
-    account.size = plan.held
+    account.size, account.planned, account.settled = plan.held, plan.rows, settled.rows
     _check_table(ledger, account, plan.base, plan.held, every_row=every_row)
     _check_table(ledger, account, plan.changes, plan.rows, every_row=every_row, digest=plan.digest)
     _check_carried(ledger, account, plan, every_row=every_row)
@@ -198,11 +222,13 @@ def _what_is_next(ledger: TargetLedger, plan: Plan, settled: Settled) -> str:
     sign = ledger.last_sign_of_life(plan.plan_id)
     if sign is not None and time.time() - sign < AT_WORK_WITHIN:
         begun = f"Run {plan.run_id} may be at work now: it gave a sign of life within the last minute."
+        clear = "If it has died, clear its task"
     else:
         begun = f"Run {plan.run_id} has stopped, and left plan {plan.plan_id} unfinished."
+        clear = "Clear its task"
     again = f"goes on with the remaining {left:,}" if left else "sends nothing: it writes down what is held"
     return (
-        f"{begun} {settled.rows:,} of {plan.rows:,} changes are settled{rejected}. Clear its task: with the "
+        f"{begun} {settled.rows:,} of {plan.rows:,} changes are settled{rejected}. {clear}: with the "
         f"same match it {again}. Any other run takes the plan over, and leaves nobody behind."
     )
 

@@ -9,6 +9,7 @@ Per target there is a folder::
     plans/<plan id>/leaving.parquet  who is absent and not removed yet
     plans/<plan id>/links.parquet    identifiers held that are of one person
     plans/<plan id>/unsure.parquet   changes of whom a change had no answer before
+    plans/<plan id>/judgements/*.json which guards it passes, where it passes any
     plans/<plan id>/decisions/*.json what a person decided about it, where a guard was passed
     plans/<plan id>/attempts/1.json  who works on the plan: the newest attempt owns it
     plans/<plan id>/settled/*.json   which rows were acknowledged or rejected

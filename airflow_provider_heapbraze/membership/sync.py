@@ -16,7 +16,7 @@ from airflow_provider_heapbraze.membership.delivery import LOSER_STOPS_WITHIN, D
 from airflow_provider_heapbraze.membership.entries import Commit, Plan, Unknown
 from airflow_provider_heapbraze.membership.errors import GuardBreachedError, StalePlanError
 from airflow_provider_heapbraze.membership.holding import check_files, write_rejected, write_snapshot
-from airflow_provider_heapbraze.membership.judgement import breaches_of
+from airflow_provider_heapbraze.membership.judged import judge
 from airflow_provider_heapbraze.membership.planning import (
     finished_before,
     make_plan,
@@ -156,7 +156,7 @@ class Sync:
         approval = self._ledger.approval_of(plan.plan_id)
         breaches = [
             breach
-            for breach in breaches_of(plan, self._ledger, guards, self._access)
+            for breach in judge(plan, self._ledger, guards, self._access)
             if approval is None or not approval.covers(breach.guard, breach.value)
         ]
         if breaches:

@@ -24,6 +24,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from airflow_provider_heapbraze import glances
+from airflow_provider_heapbraze.ledger_check.account import UNFINISHED, WAITS, WHOLE
 from airflow_provider_heapbraze.ledger_check.sources import GROUP as SOURCES
 from airflow_provider_heapbraze.ledger_check.sources import check_source
 from airflow_provider_heapbraze.ledger_check.targets import GROUP as TARGETS
@@ -31,7 +32,7 @@ from airflow_provider_heapbraze.ledger_check.targets import check_target, found_
 from airflow_provider_heapbraze.ledger_folder import folders
 from airflow_provider_heapbraze.overview import sources, targets
 from airflow_provider_heapbraze.overview.records import summarise
-from airflow_provider_heapbraze.overview.summary import UNFINISHED, Run, Summary
+from airflow_provider_heapbraze.overview.summary import Run, Summary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -123,7 +124,7 @@ class Index:
         else:
             account = check_source(self.root, folder, deep=False)
             runs = sources.runs(self.root, folder, RUNS_SHOWN, self._readers)
-        summary = replace(summary, state=account.state)
+        summary = replace(summary, state=_state(summary, account))
         self._learn(summary)
         return Detail(summary, account, runs)
 
@@ -229,6 +230,13 @@ def _looked_at(root: Path, key: Key, before: _Known | None, glance: str) -> _Kno
         if before is None:
             raise
         return before  # a store that is away for a moment does not take away what was known
+
+
+def _state(summary: Summary, account: Account) -> str:
+    """Return the state of a record's log; that a plan waits is none of it."""
+    if account.state == WAITS:
+        return WHOLE if summary.number else UNFINISHED
+    return account.state
 
 
 def _said(root: Path, glance: str) -> Summary | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_heapbraze import glances
 from airflow_provider_heapbraze.clients.errors import HeapBrazeError
-from airflow_provider_heapbraze.overview.summary import UNFINISHED
+from airflow_provider_heapbraze.ledger_check.account import UNFINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

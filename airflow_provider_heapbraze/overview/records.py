@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from airflow_provider_heapbraze.ledger_check.account import DAMAGED
 from airflow_provider_heapbraze.ledger_check.targets import GROUP as TARGETS
 from airflow_provider_heapbraze.overview import sources, targets
-from airflow_provider_heapbraze.overview.summary import DAMAGED, Summary
+from airflow_provider_heapbraze.overview.summary import Summary
 
 if TYPE_CHECKING:
     from pathlib import Path

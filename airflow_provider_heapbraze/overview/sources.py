@@ -9,18 +9,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.events.report import OUTCOMES
 from airflow_provider_heapbraze.events.source_ledger import Commit
+from airflow_provider_heapbraze.ledger_check.account import DAMAGED, UNFINISHED, WHOLE, as_time
 from airflow_provider_heapbraze.ledger_check.sources import GROUP, found_source
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, files, log_name, numbers
-from airflow_provider_heapbraze.overview.summary import (
-    DAMAGED,
-    FINISHED,
-    OPEN,
-    UNFINISHED,
-    WHOLE,
-    Past,
-    Run,
-    Summary,
-)
+from airflow_provider_heapbraze.overview.summary import FINISHED, OPEN, Past, Run, Summary
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -122,7 +114,9 @@ def _at(ledger: SourceLedger, newest: dict[str, Any], run_id: str, found: list[i
         return str(newest["finished_at"])
     if not found:
         return ""
-    return storage.changed_at(ledger.path(log_name(found[-1]))).isoformat(timespec="seconds")
+    entry = log_name(found[-1])
+    at = as_time(ledger, entry, "at") or storage.changed_at(ledger.path(entry))
+    return at.isoformat(timespec="seconds")
 
 
 def _report(ledger: SourceLedger, name: str) -> dict[str, Any] | None:

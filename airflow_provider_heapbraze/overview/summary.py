@@ -6,10 +6,12 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_heapbraze.ledger_check.account import UNFINISHED, WAITS, WHOLE
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-WHOLE, UNFINISHED, DAMAGED = "whole", "unfinished", "damaged"
+    from airflow_provider_heapbraze.membership.judged import Judgement
 FINISHED, OPEN, TAKEN_OVER, DRAFTED = "finished", "open", "taken over", "not carried out"
 
 
@@ -149,6 +151,12 @@ class Summary:
         return dag_of(self.run_id)
 
     @property
+    def shown_state(self) -> str:
+        """Return the state as people see it; who does not see the plan that waits sees nothing of it here."""
+        nothing_open = self.state == WHOLE or (self.state == UNFINISHED and not self.number)
+        return WAITS if self.waiting and nothing_open else self.state
+
+    @property
     def trend(self) -> list[int]:
         """Return what the last runs left, oldest first."""
         return [past.value for past in self.past]
@@ -167,7 +175,7 @@ class Summary:
 
     def shown(self) -> dict[str, Any]:
         """Return it for a program."""
-        return {**asdict(self), "dag_id": self.dag_id}
+        return {**asdict(self), "state": self.shown_state, "dag_id": self.dag_id}
 
 
 @dataclass(frozen=True)
@@ -179,6 +187,7 @@ class Run:
     :param at: when it ended, or began where it has not; ISO 8601, UTC.
     :param report: what it did, where it ended.
     :param plan: its plan; of a target alone.
+    :param judgement: what guards found about its plan, where it was not carried out.
     """
 
     number: int
@@ -188,6 +197,7 @@ class Run:
     report: dict[str, Any] | None = None
     plan: dict[str, Any] | None = None
     verified: Verified | None = None
+    judgement: Judgement | None = None
 
     @property
     def dag_id(self) -> str:
@@ -246,6 +256,7 @@ class Run:
             "seconds": report.get("seconds"),
             "report_uri": report.get("report_uri"),
             "verified": asdict(self.verified) if self.verified else None,
+            "breaches": self.judgement.shown() if self.judgement else [],
         }
 
     def _changed(self, name: str) -> int | None:

@@ -7,17 +7,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze import storage
+from airflow_provider_heapbraze.ledger_check.account import DAMAGED, UNFINISHED, WHOLE
 from airflow_provider_heapbraze.ledger_check.targets import GROUP, found_target
+from airflow_provider_heapbraze.ledger_check.waiting import newest_draft
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, log_name, numbers
 from airflow_provider_heapbraze.membership.entries import RUNS_COMPARED
 from airflow_provider_heapbraze.overview.summary import (
-    DAMAGED,
     DRAFTED,
     FINISHED,
     OPEN,
     TAKEN_OVER,
-    UNFINISHED,
-    WHOLE,
     Past,
     Run,
     Summary,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from pathlib import Path
 
+    from airflow_provider_heapbraze.ledger_check.waiting import Draft
     from airflow_provider_heapbraze.membership.ledger import TargetLedger
 
 Record = dict[str, Any]
@@ -49,9 +49,9 @@ def summarise(root: Path, name: str) -> Summary:
     found = numbers(ledger.path("log"))
     last = found[-1] if found else 0
     number, entry = _newest_entry(ledger, found)
-    waiting = _newest_draft(ledger, last + 1)
-    if not found and waiting:
-        number, entry = 0, waiting[1]
+    draft = newest_draft(ledger, last + 1)
+    if not found and draft:
+        number, entry = 0, draft.plan
     ended = entry.get("kind") == "commit"
     report = _read(ledger, entry["report"]) if ended else None
     plan = _read(ledger, log_name(number - 1)) if ended else entry or None
@@ -77,7 +77,7 @@ def summarise(root: Path, name: str) -> Summary:
         match_rate=run.match_rate,
         past=_past(ledger, found),
         verified=newest_verification(ledger),
-        waiting=Waiting(waiting[1].get("run_id", ""), waiting[0]) if waiting else None,
+        waiting=Waiting(draft.plan.get("run_id", ""), draft.at) if draft else None,
     )
 
 
@@ -98,8 +98,8 @@ def runs(root: Path, name: str, limit: int, pool: Executor) -> list[Run]:
     ledger = found_target(root, name)
     found = numbers(ledger.path("log"))[::-1]
     entries = _entries(ledger, found[:limit], pool)
-    waiting = _newest_draft(ledger, (found[0] if found else 0) + 1)
-    drafted = [_drafted(*waiting)] if waiting else []
+    draft = newest_draft(ledger, (found[0] if found else 0) + 1)
+    drafted = [_drafted(draft)] if draft else []
     return [*drafted, *_runs(ledger, entries, found[0] if found else 0, pool)]
 
 
@@ -111,9 +111,9 @@ def run_of(root: Path, name: str, run_id: str, pool: Executor) -> Run | None:
     """
     ledger = found_target(root, name)
     found = numbers(ledger.path("log"))[::-1]
-    draft = _newest_draft(ledger, (found[0] if found else 0) + 1, run_id)
+    draft = newest_draft(ledger, (found[0] if found else 0) + 1, run_id)
     if draft:
-        return _drafted(*draft)
+        return _drafted(draft)
     for start in range(0, len(found), AT_A_TIME):
         # One more: the plan of the oldest commit among them.
         entries = _entries(ledger, found[start : start + AT_A_TIME + 1], pool)
@@ -142,8 +142,10 @@ def _runs(ledger: TargetLedger, entries: Mapping[int, Record], newest: int, pool
             yield Run(number, run_id, state, as_iso(entry.get("opened_at", 0)), plan=entry)
 
 
-def _drafted(at: str, plan: Record) -> Run:
-    return Run(plan["number"], str(plan.get("run_id", "")), DRAFTED, at, plan=plan)
+def _drafted(draft: Draft) -> Run:
+    plan = draft.plan
+    run_id = str(plan.get("run_id", ""))
+    return Run(plan["number"], run_id, DRAFTED, draft.at, plan=plan, judgement=draft.judgement)
 
 
 def _entries(ledger: TargetLedger, wanted: Iterable[int], pool: Executor) -> dict[int, Record]:
@@ -179,25 +181,6 @@ def _newest_entry(ledger: TargetLedger, found: list[int]) -> tuple[int, Record]:
         if entry and entry.get("kind") in {"plan", "commit"}:
             return number, entry
     return 0, {}
-
-
-def _newest_draft(ledger: TargetLedger, number: int, run_id: str = "") -> tuple[str, Record] | None:
-    """Return the newest plan that would take a place in the log, and when it was made.
-
-    A guard stopped it, or it waits for its import.
-
-    :param run_id: of one run; empty for any.
-    """
-    prefix = f"{number:08d}-"
-    drafts = []
-    for plan_id in storage.names(ledger.path("plans")):
-        plan = _read(ledger, f"plans/{plan_id}/plan.json") if plan_id.startswith(prefix) else None
-        if plan and (not run_id or plan.get("run_id") == run_id):
-            drafts.append((storage.changed_at(ledger.path(f"plans/{plan_id}/plan.json")), plan))
-    if not drafts:
-        return None
-    at, newest = max(drafts, key=lambda draft: draft[0])
-    return at.isoformat(timespec="seconds"), newest
 
 
 def _past(ledger: TargetLedger, found: list[int]) -> list[Past]:

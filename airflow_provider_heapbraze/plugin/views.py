@@ -17,9 +17,10 @@ from starlette.exceptions import HTTPException
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.braze_account import PARTNER_LIMIT, TRACK_LIMIT, dashboard_of
 from airflow_provider_heapbraze.clients.heap import PROPERTY_LIMIT
+from airflow_provider_heapbraze.ledger_check.account import DAMAGED, UNFINISHED, WAITS, WHOLE
 from airflow_provider_heapbraze.ledger_check.sources import GROUP as SOURCES
 from airflow_provider_heapbraze.ledger_check.targets import GROUP as TARGETS
-from airflow_provider_heapbraze.overview.summary import DAMAGED, FINISHED, UNFINISHED, WHOLE, dag_of
+from airflow_provider_heapbraze.overview.summary import DRAFTED, FINISHED, dag_of
 from airflow_provider_heapbraze.pages import charts
 from airflow_provider_heapbraze.pages.rendering import STATIC, number, percent, render, when
 
@@ -35,7 +36,10 @@ NOT_FOUND = (
     "There is nothing here, or you may not see it. The page shows the ledger that Airflow's configuration "
     "names as [heapbraze] ledger."
 )
-ORDER = (DAMAGED, UNFINISHED, WHOLE)
+ORDER = (DAMAGED, UNFINISHED, WAITS, WHOLE)
+RUNBOOK = "https://github.com/heapbraze/airflow-provider-heapbraze/blob/main/docs/runbook.md"
+# A date, a time to the minute, a time to the second, of ISO 8601.
+DAY, MINUTE, SECOND = 10, 16, 19
 # <DAG>/<run>/<task>, and a map index where the task is mapped.
 TASK_PARTS = (3, 4)
 
@@ -80,14 +84,14 @@ class View:
         return detail, self.index.run(group, folder, run_id)
 
 
-def _urgency(summary: Summary) -> tuple[int, bool, str]:
-    return ORDER.index(summary.state), summary.waiting is None, summary.name.lower()
+def _urgency(summary: Summary) -> tuple[int, str]:
+    return ORDER.index(summary.shown_state), summary.name.lower()
 
 
 def overview(view: View) -> str:
     """Return the page of all records."""
     summaries = view.summaries()
-    states = [summary.state for summary in summaries]
+    states = [summary.shown_state for summary in summaries]
     return rendered(
         "list.html",
         depth=0,
@@ -107,6 +111,7 @@ def record(detail: Detail) -> str:
         runs=detail.runs,
         ended=ended,
         account=detail.account,
+        drafted=next((run for run in detail.runs if run.state == DRAFTED), None),
         **_charts(detail.summary, ended[::-1]),
         **_about(detail.summary),
     )
@@ -125,7 +130,7 @@ def _charts(summary: Summary, ended: list[Run]) -> dict[str, Any]:
         return {}
     reports = [run.report or {} for run in ended]
     values = [report["sent"] if summary.group == SOURCES else report["size"] for report in reports]
-    dates = [run.at[:10] for run in ended]
+    dates = _told_apart([run.at for run in ended])
     low, high = number(min(values)), number(max(values))
     said = f"from {low} to {high} over {len(ended)} runs, now {number(values[-1])}"
     drawn = {
@@ -149,6 +154,14 @@ def _charts(summary: Summary, ended: list[Run]) -> dict[str, Any]:
     return {**drawn, "change_chart": charts.changes(adds, removes, labels, dates, caption)}
 
 
+def _told_apart(times: list[str]) -> list[str]:
+    """Return dates; of runs that are all of one day, times."""
+    length = next((length for length in (DAY, MINUTE) if times[0][:length] != times[-1][:length]), SECOND)
+    if len(times) == 1 or length == DAY:
+        return [at[:DAY] for at in times]
+    return [f"{at[:length].replace('T', ' ')} UTC" for at in times]
+
+
 def _about(summary: Summary) -> dict[str, Any]:
     limit = LIMITS.get(summary.kind)
     return {
@@ -156,6 +169,7 @@ def _about(summary: Summary) -> dict[str, Any]:
         "limit": limit and limit.requests / limit.seconds,
         "dashboard": dashboard_of(summary.host),
         "heap": HEAP,
+        "runbook": RUNBOOK,
         "task_url": _task_url,
     }
 

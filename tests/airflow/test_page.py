@@ -6,8 +6,10 @@ import asyncio
 import importlib
 import json
 import os
+import re
 import socket
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,12 +26,21 @@ from axe_playwright_python.sync_playwright import Axe
 from fastapi import FastAPI
 from playwright.sync_api import expect
 
-from airflow_provider_heapbraze import plugin
+from airflow_provider_heapbraze import glances, plugin
+from airflow_provider_heapbraze.ledger_check.targets import found_target
+from airflow_provider_heapbraze.membership.guards import Breach
 from airflow_provider_heapbraze.overview import index
+from airflow_provider_heapbraze.overview.keeping import keep_in_view
+from airflow_provider_heapbraze.plugin.views import RUNBOOK
 from tests.ui.test_airflow_ui import CHROMIUM, browser
 from tests.unit.overview import ledgers
 
 HOSTILE = "<script>alert(1)</script>"
+WAITING = "import/scheduled__2026-11-25/import"
+BREACHES = [
+    Breach("max_removed_share", 0.9, 0.2, "of the people held would be removed"),
+    Breach("max_added", 12000, 5000, "people would be added"),
+]
 BOTH, NONE = "sees-both", "sees-none"
 VIEWS = ("", "targets/{folder}", "targets/{folder}/run?id={run}", "api/records", "api/targets/{folder}")
 
@@ -279,6 +290,98 @@ def test_a_run_that_wrote_nothing(get, ledger):
     run = quote("import/scheduled__2027-01-01/import", safe="")
     answer = get(f"targets/{folder_of(ledger, 'of-import')}/run?id={run}", "import")
     assert (answer.status_code, "Nothing was sent." in answer.text) == (200, True)
+
+
+def wait_for_a_plan(ledger, breaches, cohort_id="of-import"):
+    """Leave a plan that is newer than the log, and what guards found about it."""
+    folder = ledger / "targets" / folder_of(ledger, cohort_id)
+    plan = json.loads((folder / "log" / "00000005.json").read_text())
+    plan |= {"number": 7, "plan_id": "00000007-0123456789ab", "run_id": WAITING}
+    ledgers.write(folder / "plans" / plan["plan_id"] / "plan.json", plan)
+    if breaches:
+        record = {"at": "2026-11-25T02:30:00+00:00", "breaches": [vars(breach) for breach in breaches]}
+        ledgers.write(folder / "plans" / plan["plan_id"] / "judgements" / "00000001.json", record)
+    keep_in_view(found_target(ledger, folder.name))
+    return folder.name
+
+
+def waiting_views(folder):
+    return [f"targets/{folder}", f"targets/{folder}/run?id={quote(WAITING, safe='')}"]
+
+
+def test_a_plan_that_guards_stopped_says_which(get, ledger):
+    folder = wait_for_a_plan(ledger, BREACHES)
+    for view in waiting_views(folder):
+        html = get(view, BOTH).text
+        assert "it passes guards, and was stopped or waits for approval." in html
+        assert "90 % of the people held would be removed; the limit is 20 %" in html
+        assert "12,000 people would be added; the limit is 5,000" in html
+        for guard in ("max_removed_share", "max_added"):
+            assert f'href="{RUNBOOK}#{guard}"' in html
+        assert "<code>guards=Guards(max_removed_share=0.9, max_added=12000)</code>" in html
+        assert HOSTILE not in html
+    (record,) = get("api/records", "import").json()
+    assert (record["state"], record["waiting"]["run_id"]) == ("a plan waits", WAITING)
+    (run, *_) = get(f"api/targets/{folder}", BOTH).json()["runs"]
+    assert [breach["guard"] for breach in run["breaches"]] == ["max_removed_share", "max_added"]
+
+
+def test_a_plan_of_which_no_guard_is_known(get, ledger):
+    for view in waiting_views(wait_for_a_plan(ledger, [])):
+        html = get(view, BOTH).text
+        assert "or a guard stopped it: its task's log says which" in html
+        assert "Guards(" not in html
+
+
+def test_a_plan_that_waits_is_counted_and_called_as_the_filter_calls_it(get, ledger):
+    folder = wait_for_a_plan(ledger, BREACHES)
+    html = get("", BOTH).text
+    assert re.search(r'data-state="a plan waits">\s*<th[^>]*><a href="targets/' + folder, html)
+    sums = html.partition('class="sums"')[2].partition("</p>")[0]
+    assert " ".join(re.sub("<[^>]*>", " ", sums.partition(">")[2]).split()) == (
+        "✓ whole 1 ◐ a plan waits 1 ◐ unfinished 0 ✕ damaged 0"
+    )
+    assert re.findall(r"<option>(.*?)</option>", html) == ["whole", "a plan waits", "unfinished", "damaged"]
+
+
+def test_runs_of_one_day_have_times_at_their_charts(get, ledger):
+    day = datetime(2026, 11, 24, 2, 30, tzinfo=UTC)
+    for minutes, cohort_id, ends in (
+        (30, "minutes", ("2026-11-24 02:30 UTC", "2026-11-24 03:00 UTC")),
+        (0.5, "seconds", ("2026-11-24 02:30:00 UTC", "2026-11-24 02:30:30 UTC")),
+        (24 * 60, "days", ("2026-11-24", "2026-11-25")),
+    ):
+        folder = ledgers.cohort(ledger, cohort_id, dag="import", nights=2)
+        (report,) = folder.glob("reports/00000004-*.json")
+        record = json.loads(report.read_text())
+        report.write_text(
+            json.dumps({**record, "finished_at": (day + timedelta(minutes=minutes)).isoformat()})
+        )
+        (first,) = folder.glob("reports/00000002-*.json")
+        first.write_text(json.dumps({**json.loads(first.read_text()), "finished_at": day.isoformat()}))
+        html = get(f"targets/{folder.name}", BOTH).text
+        assert re.findall(r'class="date(?: last)?"[^>]*>([^<]*)<', html)[:2] == list(ends)
+
+
+def test_an_open_run_says_since_when_and_what_is_settled(get, ledger):
+    folder = ledger / "targets" / folder_of(ledger, "of-import")
+    plan = json.loads((folder / "log" / "00000005.json").read_text())
+    held = json.loads((folder / "log" / "00000006.json").read_text())
+    plan |= {"number": 7, "plan_id": "00000007-0123456789ab", "run_id": WAITING, "adds": 40, "removes": 0}
+    plan |= {"base": held["snapshot"], "held": held["size"]}
+    plan_folder = folder / "plans" / plan["plan_id"]
+    ledgers.write(plan_folder / "plan.json", plan)
+    ledgers.write(folder / "log" / "00000007.json", plan)
+    settled = {"acknowledged": [[0, 24]], "rejected": [], "named": True, "at": 1.0}
+    ledgers.write(plan_folder / "settled" / "00000001-00000001.json", settled)
+    glances.announce(folder, 7)
+    html = get(f"targets/{folder.name}", BOTH).text
+    assert f"<dt>Size before the open run</dt><dd>{held['size']:,}</dd>" in html
+    assert "<dt>Settled since</dt><dd>24 of 40 changes</dd>" in html
+    assert ">When</th>" in html
+    assert 'data-label="When">began 2026-11-24 02:30 UTC</td>' in html
+    assert 'data-label="When">2026-11-24 02:30 UTC</td>' in html
+    assert f"{held['size']:,}<small>before this run</small>" in get("", BOTH).text
 
 
 def test_a_hostile_name_is_text(get, ledger):

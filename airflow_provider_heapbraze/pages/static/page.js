@@ -38,7 +38,7 @@ function filterRows(form) {
     let shown = 0;
     for (const row of section.querySelectorAll(".list tbody tr")) {
       row.hidden =
-        (state !== "" && !row.dataset.state.split(" ").includes(state)) ||
+        (state !== "" && row.dataset.state !== state) ||
         !row.cells[0].textContent.toLowerCase().includes(wanted);
       shown += row.hidden ? 0 : 1;
     }

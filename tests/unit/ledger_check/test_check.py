@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -17,6 +19,10 @@ from airflow_provider_heapbraze.events.progress import Progress
 from airflow_provider_heapbraze.events.source_ledger import ExportTarget, SourceLedger
 from airflow_provider_heapbraze.ledger_check.check import check
 from airflow_provider_heapbraze.membership.entries import Plan
+from airflow_provider_heapbraze.membership.errors import GuardBreachedError
+from airflow_provider_heapbraze.membership.guards import Guards
+from airflow_provider_heapbraze.membership.planning import make_plan
+from tests.unit.ledger_check.conftest import people
 from tests.unit.segments_sync.pushing import Pushed, page
 
 
@@ -37,9 +43,9 @@ def everything_in(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def make_source(root, run_id="export-1", report=True, report_more=None):
+def make_source(root, run_id="export-1", report=True, report_more=None, hours=""):
     """Make the record of a source whose run came to its end, or did not."""
-    ledger = SourceLedger(root, ExportTarget("s3://bucket/currents", "https://heap.example"))
+    ledger = SourceLedger(root, ExportTarget("s3://bucket/currents", "https://heap.example", hours))
     known = Checkpoint(ledger, window=6)
     known.claim(run_id)
     progress = Progress()
@@ -90,7 +96,10 @@ def test_a_plan_that_lacks_only_its_commit(unfinished, tmp_path, look):
     record = {"acknowledged": [[0, 9]], "rejected": [[9, "refused_400"]], "named": False, "at": 1.0}
     unfinished.ledger.write(f"{plan.folder}/settled/00000002-00000001.json", record)
     _, said = look(tmp_path / "ledger")
-    assert "Run run-2 may be at work now: it gave a sign of life within the last minute." in said
+    assert (
+        "Run run-2 may be at work now: it gave a sign of life within the last minute. 10 of 10 changes are "
+        "settled (1 rejected). If it has died, clear its task: with the same match it"
+    ) in said
     attempt.end()
     _, said = look(tmp_path / "ledger")
     assert "10 of 10 changes are settled (1 rejected)." in said
@@ -264,6 +273,98 @@ def test_json_says_the_same(unfinished, tmp_path, look):
     assert isinstance(unfinished.ledger.last(), Plan)
 
 
+@pytest.fixture
+def stopped(nightly):
+    """Leave a plan that two guards stopped."""
+    with pytest.raises(GuardBreachedError):
+        nightly.run(people(range(3)), "run-2", Guards(max_removed_share=0.1, max_removed=20))
+    return nightly
+
+
+def test_a_plan_that_guards_stopped(stopped, tmp_path, look):
+    (plan_id,) = stopped.ledger.drafts(after=2)
+    code, said = look(tmp_path / "ledger")
+    assert code == 0
+    assert re.search(r" a plan waits +30 +1 +[-0-9]+ [0-9:]+ +run-2\n", said)
+    assert (
+        f"Plan {plan_id} of run run-2 waits: 0 to add, 27 to remove; nothing of it was sent. It was "
+        "stopped, or waits for approval, for it passes max_removed_share (90 % of the people held would be "
+        "removed (27 of 30); the limit is 10 %), max_removed (27 people would be removed; the limit is 20). "
+    ) in said
+    assert (
+        "Look at the segment first. To let the plan pass once, give the operator "
+        "guards=Guards(max_removed_share=0.9, max_removed=27) in the DAG, then clear its task; or have it "
+        "approved. Else the next run makes a new plan."
+    ) in said
+    assert said.endswith("\nHealthy: 1 record, nothing is damaged. 1 with a plan that waits.\n")
+    (account,) = json.loads(look(tmp_path / "ledger", "--json")[1])
+    assert (account["state"], account["newest_run"], account["size"]) == ("a plan waits", "run-2", 30)
+    assert plan_id in account["next"][0]
+    assert [breach["guard"] for breach in account["waiting"]["breaches"]] == [
+        "max_removed_share",
+        "max_removed",
+    ]
+    stopped.run(people(range(3)), "run-3")
+    assert look(tmp_path / "ledger")[1].endswith("\nHealthy: 1 record, nothing is damaged.\n")
+
+
+def test_a_plan_of_which_no_guard_is_known(nightly, tmp_path, look):
+    plan = make_plan(nightly.ledger, nightly.ledger.last(), nightly.request(people(range(31)), "run-2"))
+    _, said = look(tmp_path / "ledger")
+    assert (
+        f"Plan {plan.plan_id} of run run-2 waits: 1 to add, 0 to remove; nothing of it was sent. It waits "
+        "for its import or for approval, or a guard stopped it: its task's log says which. Else the next run "
+        "makes a new plan."
+    ) in said
+
+
+def test_a_first_plan_that_waits(stopped, tmp_path, look):
+    for name in ("log", "plans/00000001-*"):
+        (found,) = stopped.ledger.folder.glob(name)
+        found.rename(tmp_path / found.name)
+    (found,) = stopped.ledger.folder.glob("plans/*")
+    record = json.loads((found / "plan.json").read_text())
+    record |= {"number": 1, "plan_id": found.name.replace("00000003", "00000001")}
+    (found / "plan.json").write_text(json.dumps(record))
+    found.rename(found.with_name(record["plan_id"]))
+    _, said = look(tmp_path / "ledger")
+    assert re.search(r" a plan waits +\? +0 ", said)
+    assert "A plan was drafted, or a run died" not in said
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"format": 1}', '{"format": 1, "at": 7, "breaches": []}'])
+def test_what_guards_found_cannot_be_read(stopped, tmp_path, look, content):
+    (kept,) = stopped.ledger.folder.glob("plans/*/judgements/00000001.json")
+    kept.write_text(content)
+    code, said = look(tmp_path / "ledger")
+    assert (code, "or a guard stopped it: its task's log says which." in said) == (0, True)
+
+
+def test_when_is_what_the_record_says(stopped, tmp_path, look):
+    """A copy of a ledger has the times of the copying."""
+    make_source(tmp_path / "ledger", report_more={"finished_at": "2026-11-24T02:30:00+00:00"})
+    make_source(tmp_path / "ledger", "export-2", report=False, hours="a-backfill")
+    copied = datetime(2020, 1, 1, tzinfo=UTC).timestamp()
+    for path in (tmp_path / "ledger").rglob("*"):
+        os.utime(path, (copied, copied))
+
+    def times():
+        accounts = json.loads(look(tmp_path / "ledger", "--json")[1])
+        return {account["newest_run"]: datetime.fromisoformat(account["at"]) for account in accounts}
+
+    found = times()
+    assert found.pop("export-1") == datetime(2026, 11, 24, 2, 30, tzinfo=UTC)
+    assert found.keys() == {"run-2", "export-2"}
+    assert min(found.values()) > datetime.now(UTC) - timedelta(minutes=10)
+    (draft,) = stopped.ledger.folder.glob("plans/00000003-*/plan.json")
+    draft.unlink()
+    (report,) = stopped.ledger.folder.glob("reports/*.json")
+    finished_at = json.loads(report.read_text())["finished_at"]
+    assert times()["run-1"] == datetime.fromisoformat(finished_at)
+    report.unlink()
+    assert times()["run-1"] > datetime.now(UTC) - timedelta(minutes=10), "when its plan was opened"
+
+
 def test_a_place_without_a_ledger(tmp_path, look):
     for place in (tmp_path, tmp_path / "missing", f"file://{tmp_path}"):
         code, said = look(place)
@@ -279,21 +380,35 @@ def test_a_command_that_is_none(arguments, capsys):
     assert "usage: heapbraze" in capsys.readouterr().err
 
 
+def test_airflows_ledger_is_looked_at_where_none_is_given(nightly, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AIRFLOW__HEAPBRAZE__LEDGER", (tmp_path / "ledger").as_uri())
+    assert main(["ledger", "check"]) == 0
+    assert "Healthy: 1 record" in capsys.readouterr().out
+
+
 NO_AIRFLOW = """
 import sys
 sys.modules["airflow"] = None
 from airflow_provider_heapbraze.cli import main
-sys.exit(main(["ledger", "check", sys.argv[1]]))
+sys.exit(main(["ledger", "check", *sys.argv[1:]]))
 """
 
 
 def test_without_airflow_a_local_ledger_can_be_looked_at_and_another_cannot(nightly, tmp_path):
-    def run(uri):
+    def run(*uri, **environment):
         return subprocess.run(
-            [sys.executable, "-c", NO_AIRFLOW, uri], capture_output=True, text=True, check=False
+            [sys.executable, "-c", NO_AIRFLOW, *uri],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **environment},
         )
 
     assert run(str(tmp_path / "ledger")).returncode == 0
+    assert run(AIRFLOW__HEAPBRAZE__LEDGER=str(tmp_path / "ledger")).returncode == 0
+    nowhere = run()
+    assert nowhere.returncode == 2
+    assert "the following arguments are required: uri" in nowhere.stderr
     there = run("s3://aws_default@bucket/ledger")
     assert there.returncode == 2
     assert (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import asdict, replace
 
@@ -146,6 +147,8 @@ def test_a_plan_that_a_guard_stopped(nightly):
     index = Index(nightly.folder / "ledger")
     run = index.run("targets", only(index).folder, "cohorts/run-2/import")
     assert (run.state, run.removes) == ("not carried out", 27)
+    (breach,) = run.shown()["breaches"]
+    assert (breach["guard"], breach["allowance"]) == ("max_removed_share", "max_removed_share=0.9")
     assert index.run("targets", only(index).folder, "cohorts/run-9/import") is None
 
 
@@ -153,7 +156,10 @@ def test_a_plan_that_waits_is_seen_until_a_later_run_has_its_place(nightly):
     with pytest.raises(GuardBreachedError):
         nightly.run(people(range(3)), "cohorts/run-2/import", Guards(max_removed_share=0.1))
     index = Index(nightly.folder / "ledger")
-    assert (only(index).state, only(index).waiting.run_id) == ("whole", "cohorts/run-2/import")
+    for summary in (only(index), detail(index).summary, only(index)):
+        assert (summary.state, summary.waiting.run_id) == ("whole", "cohorts/run-2/import")
+        assert (summary.shown_state, summary.shown()["state"]) == ("a plan waits", "a plan waits")
+        assert summary.seen_by(["another"]).shown_state == "whole"
     assert [run.state for run in detail(index).runs] == ["not carried out", "finished"]
     nightly.run(people(range(3)), "cohorts/run-3/import")
     assert only(Index(index.root)).waiting is None
@@ -215,8 +221,12 @@ def test_a_source(tmp_path):
 def test_a_source_whose_run_did_not_end(tmp_path):
     make_source(tmp_path, "events/run-1/export", report=False)
     index = Index(tmp_path)
+    for path in tmp_path.glob("sources/*/log/*"):
+        os.utime(path, (1, 1))  # as a copy of the ledger has another
     assert (only(index).state, only(index).events) == ("unfinished", None)
-    assert [run.state for run in detail(index).runs] == ["open"]
+    (run,) = detail(index).runs
+    assert run.state == "open"
+    assert run.at == only(index).at > "2026"
 
 
 def test_an_empty_ledger(tmp_path):
@@ -240,3 +250,4 @@ def test_a_target_without_an_entry_belongs_to_its_draft(nightly):
     shutil.rmtree(nightly.ledger.path("log"))
     summary = targets.summarise(nightly.folder / "ledger", nightly.ledger.folder.name)
     assert (summary.number, summary.state, summary.dag_id) == (0, "unfinished", "cohorts")
+    assert summary.shown_state == "a plan waits"
