@@ -211,6 +211,11 @@ class Breach:
         return _percent(number) if self.guard.endswith(SHARES) else f"{number:,}"
 
 
+def argument_that_allows(breaches: Sequence[Breach]) -> str:
+    """Return the argument of the operator that lets a plan pass all of these."""
+    return f"guards=Guards({', '.join(breach.allowance for breach in breaches)})"
+
+
 def _percent(share: float) -> str:
     return f"{round(100 * share, 2):g} %"
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, numbers
-from airflow_provider_heapbraze.membership.guards import Breach
+from airflow_provider_heapbraze.membership.guards import Breach, argument_that_allows
 from airflow_provider_heapbraze.membership.judgement import breaches_of
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Judgement:
     @property
     def allowance(self) -> str:
         """Return the argument of the operator that lets the plan pass."""
-        return f"guards=Guards({', '.join(breach.allowance for breach in self.breaches)})"
+        return argument_that_allows(self.breaches)
 
     def shown(self) -> list[dict[str, Any]]:
         """Return the breaches for a program, each with the argument that allows it."""

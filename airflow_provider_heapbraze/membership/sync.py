@@ -15,6 +15,7 @@ from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
 from airflow_provider_heapbraze.membership.delivery import LOSER_STOPS_WITHIN, Delivery
 from airflow_provider_heapbraze.membership.entries import Commit, Plan, Unknown
 from airflow_provider_heapbraze.membership.errors import GuardBreachedError, StalePlanError
+from airflow_provider_heapbraze.membership.guards import argument_that_allows
 from airflow_provider_heapbraze.membership.holding import check_files, write_rejected, write_snapshot
 from airflow_provider_heapbraze.membership.judged import judge
 from airflow_provider_heapbraze.membership.planning import (
@@ -42,11 +43,10 @@ LOOK_SECONDS = 0.5
 
 def _stopped(plan: Plan, target: str, breaches: Sequence[Breach]) -> GuardBreachedError:
     said = "; ".join(map(str, breaches))
-    allowances = ", ".join(breach.allowance for breach in breaches)
     return GuardBreachedError(
         f"A guard stopped the plan: {said}.\n"
-        f"Nothing was sent. To allow it once, give the operator guards=Guards({allowances}) in the DAG, then "
-        "clear this task; take it out again afterwards.\n"
+        f"Nothing was sent. To allow it once, give the operator {argument_that_allows(breaches)} in the DAG, "
+        "then clear this task; take it out again afterwards.\n"
         f"The plan is kept as {plan.plan_id} of {target}.",
         guard=breaches[0].guard,
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Nothing is downloaded at run time: Parquet, JSON and CSV are part of DuckDB's wheel.
 SETTINGS = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
-# DuckDB would take four fifths of the memory that there is, and a worker has several tasks. Beyond this it works
+# DuckDB would take four fifths of the memory that there is; a worker has several tasks. Beyond this it works
 # on disk: 100 million people against as many take twice the time.
 MOST_MEMORY_GB = 5
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")

@@ -15,7 +15,7 @@ from airflow_provider_heapbraze.membership.arguments import limit, share
 from airflow_provider_heapbraze.membership.damping import Damping
 from airflow_provider_heapbraze.membership.entries import Target
 from airflow_provider_heapbraze.membership.guards import Guards
-from airflow_provider_heapbraze.membership.judgement import breaches_of
+from airflow_provider_heapbraze.membership.judged import judge
 from airflow_provider_heapbraze.membership.ledger import TargetLedger
 from airflow_provider_heapbraze.membership.matching import match_folder, read_match
 from airflow_provider_heapbraze.membership.planning import Request, make_plan
@@ -248,7 +248,7 @@ class BrazeCohortPlanOperator(_MatchedOperator):
             request = self._request(context, force_full=False)
             with kept_in_view(ledger):
                 plan = make_plan(ledger, ledger.last(), request)
-            breaches = breaches_of(plan, ledger, self.guards, self._access(context))
+                breaches = judge(plan, ledger, self.guards, self._access(context))
             naming = plan.name is not None and not plan.name_known
             requests = plan.requests(sender.rows_per_request) + naming
             budget = client.cohort_budget if self.delivery == "cohort" else client.track_budget
