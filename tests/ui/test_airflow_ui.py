@@ -35,7 +35,7 @@ def browser():
 
 
 def test_the_connection_form(running_airflow):
-    """Every field has its label, and keys are hidden."""
+    """Every field has its label, and keys are hidden. (Of the extras Airflow shows those that are set.)"""
     with browser() as page:
         page.goto(f"{running_airflow.url}/connections")
         row = page.get_by_role("row", name="braze_default")
@@ -44,7 +44,7 @@ def test_the_connection_form(running_airflow):
         expect(form.get_by_text("REST endpoint")).to_be_visible(timeout=30_000)
         expect(form.get_by_text("REST API key")).to_be_visible()
         form.get_by_text("Extra Fields", exact=True).click()
-        for label in ("Partner name", "Partner API key", "Data import key"):
+        for label in ("Partner API key", "Data import key", "Currents token"):
             expect(form.get_by_text(label, exact=True)).to_be_visible()
         for name in ("partner_api_key", "data_import_key"):
             expect(form.locator(f"input[name='element_{name}']")).to_have_attribute("type", "password")

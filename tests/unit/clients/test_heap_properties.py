@@ -104,7 +104,7 @@ def test_events_do_not_wait_for_properties(server, client, clock):
 
 
 def test_lane_and_check_reach_the_transport(server, client, reply):
-    server.script(reply(429))
+    server.script(reply(423))
     lane, checks = AdaptiveConcurrency(8), []
     write(client, lane=lane, check=lambda: checks.append(1))
     assert (lane.level, len(checks)) == (4, 2)
