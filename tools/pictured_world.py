@@ -192,7 +192,7 @@ def airflow_in(home):
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
             "AIRFLOW__CORE__HOSTNAME_CALLABLE": "tools.pictured_world.hostname",
             "PYTHONPATH": str(PROJECT),
-            "AIRFLOW_CONN_BRAZE_DEFAULT": json.dumps(connection_of(sandbox)),
+            "AIRFLOW_CONN_BRAZE_DEFAULT": json.dumps(sandbox.braze_connection()),
         }
         try:
             set_up(airflow)
@@ -200,14 +200,6 @@ def airflow_in(home):
                 yield airflow
         finally:
             commands.close()
-
-
-def connection_of(sandbox):
-    """Return how tasks reach the sandbox."""
-    connection = sandbox.braze_connection()
-    # It is the default, and Airflow warns in each log of an extra that is too short to be masked.
-    del connection["extra"]["partner_name"]
-    return connection
 
 
 def hostname():
