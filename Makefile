@@ -61,7 +61,7 @@ soak: $(MADE)  ## what is killed in the tests, killed 300 times; and 300 histori
 		tests/unit/landing/test_killed.py
 	HEAPBRAZE_EXAMPLES=300 $(BIN)/python -m pytest -s tests/unit/membership/test_model.py
 
-bench: $(MADE)  ## speed and memory, each beside what one would write otherwise; takes about an hour
+bench: $(MADE)  ## speed and memory, each beside what one would write otherwise; it takes long
 	$(BIN)/python benchmarks/planning.py
 	$(BIN)/python benchmarks/delivery.py
 	PYTHONPATH=. $(BIN)/python benchmarks/shared_budget.py

@@ -27,6 +27,9 @@ body: Braze's 401 answers quote the secret that was sent.
 
 from __future__ import annotations
 
+# The repository shows the page with the same anchors as the site of the documentation.
+RUNBOOK = "https://github.com/heapbraze/airflow-provider-heapbraze/blob/main/docs/runbook.md"
+
 
 class HeapBrazeError(Exception):
     """Everything that this package raises on purpose."""

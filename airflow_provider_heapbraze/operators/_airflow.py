@@ -17,7 +17,12 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.sdk import BaseOperator
 
-from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError, PermanentError
+from airflow_provider_heapbraze.clients.errors import (
+    RUNBOOK,
+    ConfigurationError,
+    HeapBrazeError,
+    PermanentError,
+)
 from airflow_provider_heapbraze.locations import path_of
 from airflow_provider_heapbraze.membership.errors import GuardBreachedError
 from airflow_provider_heapbraze.operators._lineage import Flow, lineage
@@ -36,7 +41,6 @@ if TYPE_CHECKING:
     from airflow_provider_heapbraze.membership.members import Chunk
 
 LABEL = "{{ task.label or ti.map_index }}"
-RUNBOOK = "https://github.com/heapbraze/airflow-provider-heapbraze/blob/main/docs/runbook.md"
 OUT_OF_TIME = "the-task-ran-out-of-time"
 
 

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.braze_account import PARTNER_LIMIT, TRACK_LIMIT, dashboard_of
+from airflow_provider_heapbraze.clients.errors import RUNBOOK
 from airflow_provider_heapbraze.clients.heap import PROPERTY_LIMIT
 from airflow_provider_heapbraze.ledger_check.account import DAMAGED, UNFINISHED, WAITS, WHOLE
 from airflow_provider_heapbraze.ledger_check.sources import GROUP as SOURCES
@@ -37,7 +38,6 @@ NOT_FOUND = (
     "names as [heapbraze] ledger."
 )
 ORDER = (DAMAGED, UNFINISHED, WAITS, WHOLE)
-RUNBOOK = "https://github.com/heapbraze/airflow-provider-heapbraze/blob/main/docs/runbook.md"
 # A date, a time to the minute, a time to the second, of ISO 8601.
 DAY, MINUTE, SECOND = 10, 16, 19
 # <DAG>/<run>/<task>, and a map index where the task is mapped.

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -18,7 +19,7 @@ from airflow.sdk import Asset, AssetAlias
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, ServerError
 from airflow_provider_heapbraze.locations import ledger_root
 from airflow_provider_heapbraze.members import FileMembers, Guards, IdentityMapping, SqlMembers
-from airflow_provider_heapbraze.operators._airflow import airflow_errors, run_id
+from airflow_provider_heapbraze.operators._airflow import OUT_OF_TIME, airflow_errors, run_id
 from airflow_provider_heapbraze.operators.cohort import BrazeCohortImportOperator
 from airflow_provider_heapbraze.operators.match import HeapUserMatchOperator
 from tests.airflow.cohorts import COHORT, PEOPLE, context, glance
@@ -193,6 +194,8 @@ def test_errors_lead_to_their_section_of_the_runbook():
     said, link = str(caught.value).splitlines()
     assert said == "Look at the DAG."
     assert link.endswith("/docs/runbook.md#configurationerror")
+    headings = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text().lower().splitlines()
+    assert f"### {OUT_OF_TIME.replace('-', ' ')}" in headings
 
 
 def test_assets(pipeline):
