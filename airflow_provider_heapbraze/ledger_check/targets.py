@@ -16,7 +16,6 @@ from airflow_provider_heapbraze.ledger_folder import (
     log_name,
     numbers,
 )
-from airflow_provider_heapbraze.membership.carried import carried_file
 from airflow_provider_heapbraze.membership.entries import Commit, Plan, Target
 from airflow_provider_heapbraze.membership.ledger import TargetLedger
 from airflow_provider_heapbraze.membership.matching import TABLES, match_folder, read_match
@@ -176,9 +175,8 @@ def _check_open_plan(
 
 def _check_carried(ledger: TargetLedger, account: Account, entry: Entry, *, every_row: bool) -> None:
     """Look whether what a run hands on to the next one is there."""
-    for name, digest in entry.memory.carried.items():
-        file = carried_file(entry.plan_id, name)
-        if rows_in(ledger.path(file), every_row=every_row, expected=digest) is None:
+    for file in entry.memory.carried.values():
+        if rows_in(ledger.path(file), every_row=every_row) is None:
             account.find_damage(ledger, ledger.damaged(f"{file} is missing or cannot be read"))
 
 

@@ -48,7 +48,7 @@ class Memory:
     :param slice: which slice of the unchanged people was asserted again; see :mod:`.reassertion`.
     :param past: size and match rate of the runs before, as lists of two, oldest first.
     :param plans: ids of the plans before, oldest first.
-    :param carried: digests of the files that go with the plan, by their names; see :mod:`.carried`.
+    :param carried: files that go with the plan, by the names of their tables; see :mod:`.carried`.
     """
 
     slice: int = 0
@@ -110,7 +110,7 @@ class Plan:
     @property
     def changes(self) -> str:
         """Return the file of the change set."""
-        return f"{self.folder}/changes.parquet"
+        return changes_of(self.plan_id)
 
     def requests(self, rows_per_request: int) -> int:
         """Return how many requests its changes take: one carries removals or additions."""
@@ -255,6 +255,11 @@ class Settled:
 
     def __bool__(self) -> bool:
         return bool(self.acknowledged or self.rejected or self.named)
+
+
+def changes_of(plan_id: str) -> str:
+    """Return the file of a plan's change set."""
+    return f"plans/{plan_id}/changes.parquet"
 
 
 def new_plan_id(number: int) -> str:

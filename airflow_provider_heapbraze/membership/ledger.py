@@ -6,9 +6,9 @@ Per target there is a folder::
     log/00000001.json                numbered entries: a plan, or the commit of a plan; or an entry was lost
     plans/<plan id>/plan.json        a plan as drafted
     plans/<plan id>/changes.parquet  kind, value, label, remove: removals first; a row's place is its number
-    plans/<plan id>/leaving.parquet  who is absent and not removed yet
-    plans/<plan id>/links.parquet    identifiers held that are of one person
-    plans/<plan id>/unsure.parquet   changes of whom a change had no answer before
+    plans/<plan id>/leaving-*.parquet who is absent and not removed yet
+    plans/<plan id>/links-*.parquet  identifiers held that are of one person
+    plans/<plan id>/unsure-*.parquet changes of whom a change had no answer before
     plans/<plan id>/judgements/*.json which guards it passes, where it passes any
     plans/<plan id>/decisions/*.json what a person decided about it, where a guard was passed
     plans/<plan id>/attempts/1.json  who works on the plan: the newest attempt owns it

@@ -18,14 +18,28 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
 from airflow_provider_heapbraze.membership.carried import write_carried
+from airflow_provider_heapbraze.membership.changing import add
 from airflow_provider_heapbraze.membership.damping import Damping, keep_leavers
-from airflow_provider_heapbraze.membership.entries import Commit, Memory, Plan, Unknown, new_plan_id
+from airflow_provider_heapbraze.membership.entries import (
+    Commit,
+    Memory,
+    Plan,
+    Unknown,
+    changes_of,
+    new_plan_id,
+)
 from airflow_provider_heapbraze.membership.errors import StalePlanError
 from airflow_provider_heapbraze.membership.guards import ChangeCounts
-from airflow_provider_heapbraze.membership.holding import KEY, ON_KEY, load_held, make_unsure, write_held
+from airflow_provider_heapbraze.membership.holding import (
+    KEY,
+    OF_A,
+    ON_KEY,
+    load_held,
+    make_unsure,
+    write_held,
+)
 from airflow_provider_heapbraze.membership.matching import IDENTIFIERS, OTHERS
 from airflow_provider_heapbraze.membership.one_person import (
     assert_whom_a_removal_takes,
@@ -35,7 +49,7 @@ from airflow_provider_heapbraze.membership.one_person import (
 )
 from airflow_provider_heapbraze.membership.reassertion import Slice, repeat_removals
 from airflow_provider_heapbraze.membership.recovery import load_whatever_is_known
-from airflow_provider_heapbraze.membership.tables import digest, workspace
+from airflow_provider_heapbraze.membership.tables import workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +59,7 @@ if TYPE_CHECKING:
     from airflow_provider_heapbraze.membership.ledger import TargetLedger
     from airflow_provider_heapbraze.membership.matching import MatchResult
     from airflow_provider_heapbraze.membership.recovery import Found
-    from airflow_provider_heapbraze.membership.tables import Workspace
+    from airflow_provider_heapbraze.membership.space import Space
 
 
 @dataclass(frozen=True)
@@ -121,9 +135,8 @@ def _make_plan(ledger: TargetLedger, last: Last | None, request: Request) -> Pla
         assert_whom_a_removal_takes(space)
         make_links(space)
         make_unsure(space)
-        changes = space.folder / "changes.parquet"
-        _write_changes(space, changes)
         _meet(space)
+        written = space.publish(f"SELECT {KEY}, remove FROM change", ORDER, ledger.path(changes_of(plan_id)))
         counts = {**_counts(space, request, start.held), "leaving": leaving}
         carried = write_carried(space, ledger, plan_id, ("leaving", "links", "unsure"))
         named = _surely_named(ledger, start.last)
@@ -142,12 +155,11 @@ def _make_plan(ledger: TargetLedger, last: Last | None, request: Request) -> Pla
             counts=counts,
             change=asdict(_change_counts(space, counts["wanted"], request.match)),
             as_of=request.as_of,
-            digest=digest(changes),
+            digest=written,
             repeated=space.count("change WHERE again"),
             memory=replace(start.memory, slice=slice_.number, carried=carried),
             recovery=asdict(start.found) if start.found else None,
         )
-        storage.write_whole(ledger.path(plan.changes), changes)
     ledger.draft(plan)
     return plan
 
@@ -168,7 +180,7 @@ class Start:
     found: Found | None = None
 
 
-def _load_start(space: Workspace, ledger: TargetLedger, last: Last | None, matches: Path) -> Start:
+def _load_start(space: Space, ledger: TargetLedger, last: Last | None, matches: Path) -> Start:
     """Make ``held``, ``unanswered``, ``may_be_held`` and ``known_links``."""
     if not isinstance(last, Unknown):
         start = Start(last, _memory_after(last), load_held(space, ledger, last))
@@ -225,7 +237,7 @@ def _surely_named(ledger: TargetLedger, last: Entry | None) -> str | None:
     return None
 
 
-def _base(space: Workspace, ledger: TargetLedger, last: Entry | None, plan_id: str) -> str | None:
+def _base(space: Space, ledger: TargetLedger, last: Entry | None, plan_id: str) -> str | None:
     """Name the snapshot that the plan starts from; after an unfinished plan it is a new one."""
     if last is None:
         return None
@@ -236,7 +248,7 @@ def _base(space: Workspace, ledger: TargetLedger, last: Entry | None, plan_id: s
     return write_held(space, ledger, f"plans/{plan_id}/base")
 
 
-def _load_match(space: Workspace, request: Request) -> None:
+def _load_match(space: Space, request: Request) -> None:
     """Make the views ``matched``, ``wanted`` and ``others``."""
     match, folder = request.match, request.match_folder
     there = space.load(
@@ -250,54 +262,49 @@ def _load_match(space: Workspace, request: Request) -> None:
             f"The match {request.match.fingerprint} is missing in the ledger, or damaged. Nothing was sent. "
             "Clear the match task to make it again."
         )
-    space.sql(f"CREATE VIEW wanted AS SELECT {KEY} FROM matched WHERE kind IN ({_quoted(request.kinds)})")
+    space.view("wanted", f"SELECT {KEY} FROM matched WHERE kind IN ({_quoted(request.kinds)})")
 
 
 def _quoted(kinds: Sequence[str]) -> str:
     return ", ".join(f"'{kind}'" for kind in kinds)
 
 
-def _changes(space: Workspace, slice_: Slice) -> None:
-    """Make the table ``change`` by the formulas above, and ``leavers``, who may be held and are not wanted.
-
-    ``again`` is for removals that repeat one.
-    """
-    space.sql(
-        "CREATE TABLE change AS SELECT "
-        "coalesce(a.kind, b.kind) AS kind, coalesce(a.value, b.value) AS value, "
+def _changes(space: Space, slice_: Slice) -> None:
+    """Make the table ``change`` by the formulas above, and ``leavers``: who may be held and is not wanted."""
+    space.table(
+        "change",
+        "SELECT coalesce(a.kind, b.kind) AS kind, coalesce(a.value, b.value) AS value, "
         "coalesce(a.label, b.label) AS label, a.kind IS NULL AS remove, false AS again "
-        f"FROM wanted a FULL JOIN held b ON {ON_KEY} WHERE a.kind IS NULL OR b.kind IS NULL OR {slice_.holds}"
+        f"FROM wanted a FULL JOIN held b ON {ON_KEY} "
+        f"WHERE a.kind IS NULL OR b.kind IS NULL OR {slice_.holds}",
     )
-    space.sql(f"CREATE TABLE wanted_anew AS SELECT {KEY} FROM wanted SEMI JOIN unanswered USING ({KEY})")
-    wanted = f"EXISTS (SELECT 1 FROM wanted_anew b WHERE {ON_KEY})"
-    space.sql(
-        f"INSERT INTO change SELECT {KEY}, NOT {wanted}, again AND NOT {wanted} "
-        f"FROM unanswered a WHERE NOT {_IN_CHANGE}"
+    space.table("wanted_anew", f"SELECT {OF_A} FROM wanted a SEMI JOIN unanswered b ON {ON_KEY}")
+    add(
+        space,
+        f"SELECT {OF_A}, b.kind IS NULL AS remove, a.again AND b.kind IS NULL AS again "
+        f"FROM (SELECT {OF_A}, a.again FROM unanswered a ANTI JOIN change b ON {ON_KEY}) a "
+        f"LEFT JOIN wanted_anew b ON {ON_KEY}",
     )
-    space.sql(f"CREATE TABLE leavers AS SELECT {KEY} FROM change WHERE remove AND NOT again")
+    space.table("leavers", f"SELECT {KEY} FROM change WHERE remove AND NOT again")
 
 
-def _write_changes(space: Workspace, file: Path) -> None:
-    """Write the change set: removals first, the repeated ones after the others; then the additions."""
-    parts = ("remove AND NOT again", "remove AND again", "NOT remove")
-    space.write(" UNION ALL ".join(f"SELECT {KEY}, remove FROM change WHERE {part}" for part in parts), file)
-
-
-_IN_CHANGE = f"EXISTS (SELECT 1 FROM change b WHERE {ON_KEY})"
+# Removals first, the repeated ones after the others; then the additions. The rest is for a change set that is
+# the same to the last bit, whoever made it.
+ORDER = f"CASE WHEN NOT remove THEN 2 WHEN again THEN 1 ELSE 0 END, {KEY}"
 _IN_HELD = f"EXISTS (SELECT 1 FROM changed_held b WHERE {ON_KEY})"
 _MAY_BE_HELD = f"({_IN_HELD} OR EXISTS (SELECT 1 FROM changed_perhaps_held b WHERE {ON_KEY}))"
 
 
-def _meet(space: Workspace) -> None:
+def _meet(space: Space) -> None:
     """Make tables of who is in ``change``, and is wanted, held, or perhaps held: for counting.
 
     The few of ``change`` are looked up among the many once, not for each count anew.
     """
     for view in ("wanted", "held", "perhaps_held"):
-        space.sql(f"CREATE TABLE changed_{view} AS SELECT {KEY} FROM {view} SEMI JOIN change USING ({KEY})")
+        space.table(f"changed_{view}", f"SELECT {OF_A} FROM {view} a SEMI JOIN change b ON {ON_KEY}")
 
 
-def _counts(space: Workspace, request: Request, held: int) -> dict[str, Any]:
+def _counts(space: Space, request: Request, held: int) -> dict[str, Any]:
     """Count the waterfall from the members down to the plan."""
     counts = request.match.counts
     wanted = space.count("wanted")
@@ -318,7 +325,7 @@ def _counts(space: Workspace, request: Request, held: int) -> dict[str, Any]:
     }
 
 
-def _change_counts(space: Workspace, wanted: int, match: MatchResult) -> ChangeCounts:
+def _change_counts(space: Space, wanted: int, match: MatchResult) -> ChangeCounts:
     """Count what guards look at; what is asserted again changes nothing."""
     members = match.counts["members"]
     unmatched = sum(match.counts["unmatched"].values())

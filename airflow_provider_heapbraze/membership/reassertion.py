@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
-from airflow_provider_heapbraze.membership.holding import KEY, NOBODY, ON_KEY
+from airflow_provider_heapbraze.membership.changing import add
+from airflow_provider_heapbraze.membership.holding import KEY, NOBODY, OF_A, ON_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_heapbraze.membership.ledger import TargetLedger
-    from airflow_provider_heapbraze.membership.tables import Workspace
+    from airflow_provider_heapbraze.membership.space import Space
 
 log = logging.getLogger(__name__)
 
@@ -58,29 +59,35 @@ class Slice:
         """Return SQL that tells whether a row is in the slice."""
         if self.of <= 1:
             return "true" if self.of else "false"
-        digest = "md5_number_lower(concat_ws(' ', a.kind, a.label, a.value))"
-        return f"{digest} % {self.of} = {self.number % self.of}"
+        digest = "first_digest(a.kind || ' ' || a.label || ' ' || a.value)"
+        return f"mod({digest}, {self.of}) = {self.number % self.of}"
 
 
-def repeat_removals(space: Workspace, ledger: TargetLedger, plans: Sequence[str], slice_: Slice) -> None:
+def repeat_removals(space: Space, ledger: TargetLedger, plans: Sequence[str], slice_: Slice) -> None:
     """Put removals of the plans before into ``change`` once more, where nobody holds the person again.
 
     :param plans: ids of the plans before, oldest first.
     """
     runs = range(1, len(plans) + 1) if slice_.of == 1 else REPEATED_AFTER_RUNS if slice_.of else ()
-    repeated = [_load_removed(space, ledger, plans[-run]) for run in runs if run <= len(plans)]
-    union = " UNION ".join(f"SELECT {KEY} FROM {view}" for view in repeated if view) or NOBODY
-    space.sql(
-        f"INSERT INTO change SELECT {KEY}, true, true FROM ({union}) a "
-        f"WHERE NOT EXISTS (SELECT 1 FROM wanted WHERE kind NOT IN {OF_ONE_PERSON}) "
-        f"AND NOT EXISTS (SELECT 1 FROM may_be_held WHERE kind NOT IN {OF_ONE_PERSON}) "
-        f"AND NOT EXISTS (SELECT 1 FROM wanted b WHERE {ON_KEY}) "
-        f"AND NOT EXISTS (SELECT 1 FROM change b WHERE {ON_KEY}) "
-        f"AND NOT EXISTS (SELECT 1 FROM held b WHERE {ON_KEY})"
+    removed = [_load_removed(space, ledger, plans[-run]) for run in runs if run <= len(plans)]
+    views = [view for view in removed if view]
+    if not views or _may_be_of_one_person(space):
+        return
+    space.table("repeated", " UNION ".join(f"SELECT {KEY} FROM {view}" for view in (*views, f"({NOBODY}) a")))
+    present = " UNION ALL ".join(f"SELECT {KEY} FROM {table}" for table in ("wanted", "held", "change"))
+    space.table("present_again", f"SELECT {OF_A} FROM ({present}) a SEMI JOIN repeated b ON {ON_KEY}")
+    add(
+        space,
+        f"SELECT {OF_A}, true AS remove, true AS again FROM repeated a ANTI JOIN present_again b ON {ON_KEY}",
     )
 
 
-def _load_removed(space: Workspace, ledger: TargetLedger, plan_id: str) -> str | None:
+def _may_be_of_one_person(space: Space) -> bool:
+    others = f"WHERE kind NOT IN {OF_ONE_PERSON}"
+    return bool(space.count(f"wanted {others}") or space.count(f"may_be_held {others}"))
+
+
+def _load_removed(space: Space, ledger: TargetLedger, plan_id: str) -> str | None:
     """Make a view of whom a plan removed for the first time; None where there is nobody."""
     view = f"removed_{plan_id.replace('-', '_')}"
     try:
@@ -93,8 +100,6 @@ def _load_removed(space: Workspace, ledger: TargetLedger, plan_id: str) -> str |
         # It is a second chance: the first removal had its answer.
         log.warning("Removals of plan %s are not asserted again: %s.", plan_id, damage.what)
         return None
-    space.sql(
-        f"CREATE VIEW {view} AS SELECT {KEY} FROM {view}_changes "
-        f"WHERE kind IN {OF_ONE_PERSON} AND file_row_number < {plan.first_removes}"
-    )
+    first = f"kind IN {OF_ONE_PERSON} AND file_row_number < {plan.first_removes}"
+    space.view(view, f"SELECT {KEY} FROM {view}_changes WHERE {first}")
     return view

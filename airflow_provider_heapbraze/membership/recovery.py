@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_heapbraze.membership.entries import Entry
     from airflow_provider_heapbraze.membership.ledger import TargetLedger
-    from airflow_provider_heapbraze.membership.tables import Workspace
+    from airflow_provider_heapbraze.membership.space import Space
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Found:
     lost: int
 
 
-def load_whatever_is_known(space: Workspace, ledger: TargetLedger, last: int) -> Found:
+def load_whatever_is_known(space: Space, ledger: TargetLedger, last: int) -> Found:
     """Make ``held`` (nobody, surely), ``unanswered`` (whom we ever added) and ``may_be_held``.
 
     The last is what guards compare with: the newest snapshot that can be read, or else whom we ever added.
@@ -58,10 +58,11 @@ def load_whatever_is_known(space: Workspace, ledger: TargetLedger, last: int) ->
     ]
     newest = _newest_snapshot(space, ledger, snapshots)
     everybody = [f"SELECT {KEY} FROM {view}" for view in {*told, newest} if view]
-    space.sql(f"CREATE VIEW held AS {NOBODY}")
-    space.sql(
-        f"CREATE TABLE unanswered AS SELECT DISTINCT {KEY}, false AS remove, false AS again "
-        f"FROM ({' UNION ALL '.join([NOBODY, *everybody])})"
+    space.view("held", NOBODY)
+    space.table(
+        "unanswered",
+        f"SELECT DISTINCT {KEY}, false AS remove, false AS again "
+        f"FROM ({' UNION ALL '.join([NOBODY, *everybody])}) a",
     )
     make_may_be_held(space, newest or "unanswered")
     without_trace = _places_without_trace(ledger, last, entries, plans, snapshots)
@@ -78,7 +79,7 @@ def load_whatever_is_known(space: Workspace, ledger: TargetLedger, last: int) ->
     return found
 
 
-def _load_changes(space: Workspace, ledger: TargetLedger, plan_id: str, digest: str | None) -> str | None:
+def _load_changes(space: Space, ledger: TargetLedger, plan_id: str, digest: str | None) -> str | None:
     """Make a view of whom a plan touched.
 
     :param digest: of the file, where the log says it.
@@ -98,7 +99,7 @@ def _load_changes(space: Workspace, ledger: TargetLedger, plan_id: str, digest: 
 
 
 def _load_state_after(
-    space: Workspace, ledger: TargetLedger, plan_id: str, following: str | None, snapshots: Mapping[str, str]
+    space: Space, ledger: TargetLedger, plan_id: str, following: str | None, snapshots: Mapping[str, str]
 ) -> str | None:
     """Make a view of what was held after a plan: its snapshot, or the base of the plan that followed."""
     view = f"after_{_sql_name(plan_id)}"
@@ -109,7 +110,7 @@ def _load_state_after(
     return view if name and space.load(view, ledger.path(name)) else None
 
 
-def _newest_snapshot(space: Workspace, ledger: TargetLedger, snapshots: Mapping[str, str]) -> str | None:
+def _newest_snapshot(space: Space, ledger: TargetLedger, snapshots: Mapping[str, str]) -> str | None:
     for plan_id, name in sorted(snapshots.items(), reverse=True):
         view = f"snapshot_{_sql_name(plan_id)}"
         if space.load(view, ledger.path(f"snapshots/{name}")):

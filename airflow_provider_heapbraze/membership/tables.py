@@ -6,6 +6,7 @@ import hashlib
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.scratch import scratch_folder
@@ -21,6 +22,11 @@ SETTINGS = {"autoinstall_known_extensions": "false", "autoload_known_extensions"
 # DuckDB would take four fifths of the memory that there is; a worker has several tasks. Beyond this it works
 # on disk: 100 million people against as many took 65 s of CPU in place of 50.
 MOST_MEMORY_GB = 5
+# The first and the second 15 hexadecimal digits of a text's MD5, as numbers: any database can have the same.
+DIGESTS = """
+    CREATE TEMP MACRO first_digest(v) AS (md5_number(v) >> 68)::BIGINT;
+    CREATE TEMP MACRO second_digest(v) AS ((md5_number(v) >> 8) & 1152921504606846975)::BIGINT;
+"""
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -38,6 +44,14 @@ class Workspace:
     def sql(self, statement: str) -> None:
         """Carry out a statement."""
         self.connection.execute(statement).fetchall()
+
+    def table(self, name: str, query: str) -> None:
+        """Make a table of a query's rows, or make it anew: the query may name the table that there is."""
+        self.sql(f"CREATE OR REPLACE TABLE {name} AS {query}")
+
+    def view(self, name: str, query: str) -> None:
+        """Make a view."""
+        self.sql(f"CREATE VIEW {name} AS {query}")
 
     def count(self, source: str) -> int:
         """Count the rows of ``SELECT … FROM source``."""
@@ -93,6 +107,25 @@ class Workspace:
             self.sql(f"INSERT INTO {table} SELECT * FROM incoming")
             self.connection.unregister("incoming")
 
+    def keep(self, query: str, place: Path) -> str:
+        """Write the rows of a query down in the ledger.
+
+        :param place: the file, but for the end of its name, which is the digest of what is in it.
+        :returns: the file's name.
+        """
+        local = self.folder / f"{uuid4().hex}.parquet"
+        self.write(query, local)
+        name = f"{place.name}-{digest(local)}.parquet"
+        storage.write_whole(place.with_name(name), local)
+        return name
+
+    def publish(self, query: str, order: str, path: Path) -> str:
+        """Write the rows of a query down in the ledger, in an order; return the file's digest."""
+        local = self.folder / f"{uuid4().hex}.parquet"
+        self.write(f"{query} ORDER BY {order}", local)
+        storage.write_whole(path, local)
+        return digest(local)
+
     def write(self, query: str, path: Path) -> int:
         """Write the rows of a query to a Parquet file, in their order; return how many there were."""
         return int(self.ask(f"COPY ({query}) TO {literal(path)} (FORMAT parquet, COMPRESSION zstd)")[0][0])
@@ -111,6 +144,7 @@ def workspace() -> Iterator[Workspace]:
         with duckdb.connect(config=settings) as connection:
             space = Workspace(connection, folder)
             _limit_memory(space)
+            space.sql(DIGESTS)
             space.sql("SET TimeZone = 'UTC'")  # the text of a time must not depend on the machine
             # DuckDB takes a process without a script for a terminal, and would draw its bar into a log.
             space.sql("SET enable_progress_bar = false")
