@@ -18,7 +18,7 @@ from airflow_provider_heapbraze.ledger_folder import (
 )
 from airflow_provider_heapbraze.membership.entries import Commit, Plan, Target
 from airflow_provider_heapbraze.membership.ledger import TargetLedger
-from airflow_provider_heapbraze.membership.matching import TABLES, match_folder, read_match
+from airflow_provider_heapbraze.membership.matching import IDENTIFIERS, find_match, match_folder
 from airflow_provider_heapbraze.membership.report import waterfall
 from airflow_provider_heapbraze.membership.row_counts import rows_in
 
@@ -234,16 +234,15 @@ def _what_is_next(ledger: TargetLedger, plan: Plan, settled: Settled) -> str:
 def _check_match(root: Path, account: Account, plan: Plan, *, every_row: bool) -> None:
     """Look whether a re-run finds the match that the plan was made from."""
     folder = match_folder(root, plan.fingerprint)
-    try:
-        match = read_match(folder)
-    except LedgerDamagedError:
-        whole = False
-    else:
-        rows = [
-            rows_in(folder / table, every_row=every_row, expected=match.digests.get(table, ""))
-            for table in TABLES
-        ]
-        whole = None not in rows and rows[0] == match.counts["matched"]
+    match = find_match(folder)
+    whole = False
+    if match is not None:
+        rows = {
+            name: rows_in(folder / name, every_row=every_row, expected=digest)
+            for name, digest in match.digests.items()
+        }
+        matched = [found for name, found in rows.items() if name.startswith(f"{IDENTIFIERS}.")]
+        whole = None not in rows.values() and matched == [match.counts["matched"]]
     if not whole:
         account.find(
             f"matches/{plan.fingerprint}, of which run {plan.run_id} made its plan, is missing or damaged",

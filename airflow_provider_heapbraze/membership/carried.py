@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_provider_heapbraze.membership.space import keep
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -37,8 +39,9 @@ def write_carried(space: Space, ledger: TargetLedger, plan_id: str, names: Seque
     :returns: the files by the tables' names, for the plan's memory.
     """
     folder = f"plans/{plan_id}"
-    return {
-        name: f"{folder}/{space.keep(f'SELECT * FROM {name}', ledger.path(f'{folder}/{name}'))}"
-        for name in names
-        if space.count(name)
-    }
+    carried = {}
+    for name in names:
+        if space.count(name):
+            space.stage(f"{name}_carried", f"SELECT * FROM {name}")
+            carried[name] = f"{folder}/{keep(space, f'{name}_carried', ledger.path(f'{folder}/{name}'))}"
+    return carried

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.membership.carried import load_carried
 from airflow_provider_heapbraze.membership.entries import Commit
+from airflow_provider_heapbraze.membership.space import keep
 from airflow_provider_heapbraze.membership.tables import workspace
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ SURELY_HELD = (
     f"(EXISTS (SELECT 1 FROM held b WHERE {ON_KEY}) "
     f"AND NOT EXISTS (SELECT 1 FROM unanswered b WHERE b.remove AND {ON_KEY}))"
 )
-NOBODY = "SELECT ''::VARCHAR AS kind, ''::VARCHAR AS value, ''::VARCHAR AS label WHERE false"
+NOBODY = (
+    "SELECT CAST('' AS VARCHAR) AS kind, CAST('' AS VARCHAR) AS value, CAST('' AS VARCHAR) AS label "
+    "FROM (SELECT 1 AS one) nothing WHERE false"
+)
 
 
 def load_held(space: Space, ledger: TargetLedger, last: Entry | None) -> int:
@@ -112,20 +116,20 @@ def check_files(ledger: TargetLedger, plan: Plan) -> None:
 
     :raises LedgerDamagedError: a file of the ledger does not hold what the log says.
     """
-    with workspace() as space:
+    with ledger.spaces.open() as space:
         load_snapshot(space, ledger, plan.base, plan.held, "base")
         load_changes(space, ledger, plan)
     ledger.settled(plan.plan_id)
 
 
 def write_held(space: Space, ledger: TargetLedger, beginning: str) -> str:
-    """Write ``held`` down as a snapshot.
+    """Write ``held``, which is staged, down as a snapshot.
 
     :param beginning: of its name, which ends with the digest of what is in it.
     :returns: the name.
     """
     folder, _, _ = beginning.rpartition("/")
-    return f"{folder}/{space.keep(f'SELECT {KEY} FROM held', ledger.path(beginning))}"
+    return f"{folder}/{keep(space, 'held', ledger.path(beginning))}"
 
 
 def write_snapshot(ledger: TargetLedger, plan: Plan, settled: Settled) -> tuple[str | None, int]:
@@ -136,7 +140,7 @@ def write_snapshot(ledger: TargetLedger, plan: Plan, settled: Settled) -> tuple[
     """
     if not settled.acknowledged and not settled.rejected:
         return plan.base, plan.held
-    with workspace() as space:
+    with ledger.spaces.open() as space:
         size = _load_held_after(space, ledger, plan, settled)
         name = write_held(space, ledger, f"snapshots/{plan.plan_id}") if size else None
     return name, size
@@ -206,7 +210,7 @@ def _load_held_after(space: Space, ledger: TargetLedger, plan: Plan, settled: Se
     )
     space.table("entered", f"SELECT {KEY} FROM acknowledged WHERE NOT remove UNION ALL {stay}")
     space.table("in_before", f"SELECT {OF_A} FROM base a SEMI JOIN entered b ON {ON_KEY}")
-    space.table(
+    space.stage(
         "held",
         f"SELECT {OF_A} FROM base a "
         f"ANTI JOIN (SELECT {KEY} FROM acknowledged WHERE remove) b ON {ON_KEY} "

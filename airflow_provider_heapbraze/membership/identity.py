@@ -12,6 +12,8 @@ from airflow_provider_heapbraze.membership.values import SPACES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from airflow_provider_heapbraze.membership.values import Reading
+
 # Heap: Add user properties: "identity: case-sensitive string, at most 255 characters".
 MOST_CHARACTERS = 255
 
@@ -36,7 +38,7 @@ class Matcher(Protocol):
         :raises ConfigurationError: nothing can be matched that way.
         """
 
-    def rule(self, members: str, cells: Mapping[str, str], types: Mapping[str, str], rows_before: int) -> str:
+    def rule(self, members: str, cells: Mapping[str, str], readings: Mapping[str, Reading]) -> str:
         """Return the query that gives every member one identifier, or a reason; see :func:`.rule.rule`."""
 
 
@@ -96,9 +98,9 @@ class IdentityMapping:
             )
         return {role: getattr(self, role) for role in ROLES if getattr(self, role)}
 
-    def rule(self, members: str, cells: Mapping[str, str], types: Mapping[str, str], rows_before: int) -> str:
+    def rule(self, members: str, cells: Mapping[str, str], readings: Mapping[str, Reading]) -> str:
         """Return the matching rule as a query; see :func:`.rule.rule`."""
-        return rule(members, cells, types, rows_before=rows_before)
+        return rule(members, cells, readings)
 
 
 @dataclass
@@ -118,12 +120,11 @@ class HeapIdentity:
         """Return the column of an export that holds the identity."""
         return {"identity": "external_id" if self.alias_label is None else "alias"}
 
-    def rule(self, members: str, cells: Mapping[str, str], types: Mapping[str, str], rows_before: int) -> str:  # noqa: ARG002 - an export's values are texts
+    def rule(self, members: str, cells: Mapping[str, str], readings: Mapping[str, Reading]) -> str:  # noqa: ARG002 - an export's values are texts
         """Return the query that gives every member the identity; see :func:`.rule.rule` for its columns."""
         return f"""
             WITH member AS (
-                SELECT row_number() OVER () + {rows_before} AS "row", {cells["identity"]} AS identity
-                FROM ({members})
+                SELECT "row", {cells["identity"]} AS identity FROM ({members})
             ), judged AS (
                 SELECT *, CASE
                     WHEN identity IS NULL OR regexp_full_match(identity, '[{SPACES}]*') THEN 'blank'

@@ -52,6 +52,7 @@ from airflow_provider_heapbraze.membership.entries import (
     Target,
     Unknown,
 )
+from airflow_provider_heapbraze.membership.spaces import Spaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -68,9 +69,10 @@ class TargetLedger(LedgerFolder):
 
     :param root: folder of all ledgers; a path with pathlib's interface.
     :param target: whom it is about.
+    :param spaces: where its set work is done; by default with DuckDB.
     """
 
-    def __init__(self, root: Path, target: Target) -> None:
+    def __init__(self, root: Path, target: Target, spaces: Spaces | None = None) -> None:
         super().__init__(
             root / "targets" / target.folder,
             way_on="clear the task with force_full=True, or restore what an earlier run left with "
@@ -78,6 +80,7 @@ class TargetLedger(LedgerFolder):
             "any plan of this ledger added, and goes on from there.",
         )
         self.target = target
+        self.spaces = spaces or Spaces()
 
     def last(self) -> Entry | None:
         """Read the newest entry.

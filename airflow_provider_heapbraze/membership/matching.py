@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, UnbalancedError
 from airflow_provider_heapbraze.membership.members import reading
-from airflow_provider_heapbraze.membership.tables import digest, literal, workspace
+from airflow_provider_heapbraze.membership.spaces import Spaces
+from airflow_provider_heapbraze.membership.tables import literal
 from airflow_provider_heapbraze.membership.values import MACROS
+from airflow_provider_heapbraze.membership.values import reading as value_of
+from airflow_provider_heapbraze.membership.warehouse import WarehouseSpace
+from airflow_provider_heapbraze.membership.warehouse_match import rule_in_warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,12 +28,12 @@ if TYPE_CHECKING:
 
     from airflow_provider_heapbraze.membership.identity import Matcher
     from airflow_provider_heapbraze.membership.members import Access, Members, Part
+    from airflow_provider_heapbraze.membership.space import Space
     from airflow_provider_heapbraze.membership.tables import Workspace
 
-FORMAT = 2
-RECORD = "match.json"
+FORMAT = 3
 BEFORE_ANY = datetime.min.replace(tzinfo=UTC)
-IDENTIFIERS, OTHERS, UNMATCHED = TABLES = ("identifiers.parquet", "others.parquet", "unmatched.parquet")
+IDENTIFIERS, OTHERS, UNMATCHED = TABLES = ("identifiers", "others", "unmatched")
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class MatchResult:
     :param counts: ``members``, ``matched``, one per kind, ``duplicates`` and ``unmatched`` by reason.
     :param taken_at: when they were the segment's members, UTC: the newest time that the source tells.
     :param digests: of the result's files, by their names.
+    :param engine: the Airflow connection of the warehouse that the tables are in; empty for DuckDB.
     """
 
     uri: str
@@ -49,31 +54,35 @@ class MatchResult:
     # The same people at another time are the same match, and so are the same rows in another order.
     taken_at: datetime = field(compare=False)
     digests: dict[str, str] = field(compare=False)
+    engine: str = field(default="", compare=False)
 
 
-def match(members: Members, matcher: Matcher, access: Access, ledger: Path) -> MatchResult:
+def match(members: Members, matcher: Matcher, access: Access, ledger: Path, engine: str = "") -> MatchResult:
     """Match every member, and write down the result.
 
     The folder ``matches/<fingerprint>`` of the ledger holds ``identifiers.parquet`` (kind, value, label; each
     once), ``others.parquet`` (the identifiers that the same people have beside the chosen one, which is named
     by ``of_kind``, ``of_value`` and ``of_label``),
     ``unmatched.parquet`` (row, reason, and the values as they came: the only place that has them) and
-    ``match.json`` (the counts). The same result is not written twice.
+    ``match.json`` (the counts). The same result is not written twice. With an engine the tables stay in the
+    warehouse, and the folder says where.
 
     :param ledger: folder of all ledgers.
+    :param engine: the Airflow connection of the warehouse where the members are; empty matches with DuckDB.
     :raises ConfigurationError: the mapping or the source cannot be used as it is.
     :raises UnbalancedError: rows are unaccounted for.
     """
-    with workspace() as space:
-        total, taken_at = _apply_rule(space, members, matcher, access)
-        tables = _write_tables(space, matcher)
+    with Spaces(access, engine).open() as space:
+        if isinstance(space, WarehouseSpace):
+            total, taken_at = rule_in_warehouse(space, members, matcher)
+        else:
+            total, taken_at = _apply_rule(cast("Workspace", space), members, matcher, access)
+        _stage_tables(space, matcher)
         counts = _counts(space, total, matcher.kinds)
-        folder = match_folder(ledger, _fingerprint(space, tables, counts))
-        result = MatchResult(storage.uri(folder), folder.name, counts, taken_at, _digests(tables))
-        return _keep(folder, result, asdict(cast("DataclassInstance", matcher)), tables)
+        return _keep(space, ledger, counts, taken_at, matcher)
 
 
-def keep_identifiers(space: Workspace, identifiers: str, others: str, ledger: Path) -> MatchResult:
+def keep_identifiers(space: Space, identifiers: str, others: str, ledger: Path) -> MatchResult:
     """Write down people who are matched already, as :func:`match` does.
 
     :param identifiers: query for kind, value and label, each once.
@@ -81,16 +90,13 @@ def keep_identifiers(space: Workspace, identifiers: str, others: str, ledger: Pa
         ``of_label``.
     :param ledger: folder of all ledgers.
     """
-    nobody = "SELECT 0 AS row, '' AS reason WHERE false"
-    tables = [space.folder / name for name in TABLES]
-    for query, table in zip((identifiers, others, nobody), tables, strict=True):
-        space.write(query, table)
-    found = space.ask(f"SELECT kind, count(*) FROM ({identifiers}) GROUP BY kind ORDER BY kind")
+    nobody = "SELECT CAST(NULL AS BIGINT) AS \"row\", '' AS reason FROM (SELECT 1 AS one) nothing WHERE false"
+    for name, query in zip(TABLES, (identifiers, others, nobody), strict=True):
+        space.stage(name, query)
+    found = space.ask(f"SELECT kind, count(*) FROM {IDENTIFIERS} GROUP BY kind ORDER BY kind")
     total = sum(count for _, count in found)
     counts = {"members": total, "matched": total, **dict(found), "duplicates": 0, "unmatched": {}}
-    folder = match_folder(ledger, _fingerprint(space, tables, counts))
-    result = MatchResult(storage.uri(folder), folder.name, counts, datetime.now(UTC), _digests(tables))
-    return _keep(folder, result, {}, tables)
+    return _keep(space, ledger, counts, datetime.now(UTC), None)
 
 
 def match_folder(ledger: Path, fingerprint: str) -> Path:
@@ -98,23 +104,51 @@ def match_folder(ledger: Path, fingerprint: str) -> Path:
     return ledger / "matches" / fingerprint
 
 
-def read_match(folder: Path) -> MatchResult:
+def read_match(folder: Path, engine: str = "") -> MatchResult:
     """Read a result that :func:`match` wrote; where several did, the time is that of the first.
 
+    :param engine: which of them; the same people may have been matched in several places.
     :raises LedgerDamagedError: it is not there, or cannot be read.
     """
     # A storage that cannot be reached is another error, and passes.
     with suppress(FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
-        record = json.loads((folder / RECORD).read_bytes())
+        record = json.loads((folder / record_name(engine)).read_bytes())
         if record["format"] == FORMAT:
             taken_at = datetime.fromisoformat(record["taken_at"])
             return MatchResult(
-                storage.uri(folder), record["fingerprint"], record["counts"], taken_at, record["digests"]
+                storage.uri(folder),
+                record["fingerprint"],
+                record["counts"],
+                taken_at,
+                record["digests"],
+                record["engine"],
             )
     raise LedgerDamagedError(
         f"The match {folder.name} is not in the ledger, is damaged, or was written by another version. "
         "Nothing was sent. Clear the match task to make it again."
     )
+
+
+def find_match(folder: Path, engine: str = "") -> MatchResult | None:
+    """Read a result: this engine's, or else another one's; None where no one's can be read."""
+    engines = [engine, *sorted(_engines_of(folder) - {engine})]
+    for each in engines:
+        with suppress(LedgerDamagedError):
+            return read_match(folder, each)
+    return None
+
+
+def load_table(space: Space, view: str, folder: Path, match: MatchResult, table: str) -> bool:
+    """Make a view of a table of a match; return whether it is there and whole."""
+    rows = match.counts["matched"] if table == IDENTIFIERS else None
+    names = [name for name in match.digests if name.startswith(f"{table}.")]
+    return bool(names) and space.load(view, folder / names[0], rows=rows, expected=match.digests[names[0]])
+
+
+def load_others(space: Space, view: str, folder: Path) -> bool:
+    """Make a view of other identifiers of people who were matched before; return whether they are there."""
+    found = find_match(folder, space.engine)
+    return found is not None and load_table(space, view, folder, found, OTHERS)
 
 
 def balanced(counts: dict[str, Any], kinds: Sequence[str]) -> dict[str, Any]:
@@ -144,38 +178,37 @@ def _apply_rule(space: Workspace, members: Members, matcher: Matcher, access: Ac
     taken_at = BEFORE_ANY
 
     def set_down(part: Part, file: Path) -> int:
-        types = {row[0]: row[1] for row in space.ask(f"DESCRIBE {part.query}")}
-        return space.write(matcher.rule(part.query, cells, types, total), file)
+        readings = {row[0]: value_of(row[1]) for row in space.ask(f"DESCRIBE {part.query}")}
+        numbered = f'SELECT row_number() OVER () + {total} AS "row", * FROM ({part.query})'
+        return space.write(matcher.rule(numbered, cells, readings), file)
 
     for number, part in enumerate(members.parts(space, access, names)):
         file = space.folder / f"ruled-{number:06d}.parquet"
         total += reading(part.name, partial(set_down, part, file))
         taken_at = max(taken_at, part.taken_at)
     ruled = literal(space.folder / "ruled-*.parquet")
-    space.sql(f"CREATE VIEW ruled AS SELECT * FROM read_parquet({ruled})")
+    space.view("ruled", f"SELECT * FROM read_parquet({ruled})")
     return total, taken_at
 
 
-def _write_tables(space: Workspace, matcher: Matcher) -> list[Path]:
-    """Write the identifiers, the others and the unmatched on the local disk."""
+def _stage_tables(space: Space, matcher: Matcher) -> None:
+    """Make the identifiers, the others and the unmatched."""
     label = literal(matcher.label)
     own_label = f"CASE kind WHEN 'alias' THEN {label} ELSE '' END"
     owner = f"kind AS of_kind, value AS of_value, {own_label} AS of_label FROM ruled WHERE kind IS NOT NULL"
     alias = f"SELECT 'alias' AS kind, other_alias AS value, {label} AS label, {owner}"
-    device = f"SELECT 'device_id', other_device_id, '', {owner}"
+    device = f"SELECT 'device_id' AS kind, other_device_id AS value, '' AS label, {owner}"
     queries = {
         IDENTIFIERS: f"SELECT DISTINCT kind, value, {own_label} AS label FROM ruled WHERE kind IS NOT NULL",
         OTHERS: f"{alias} AND other_alias IS NOT NULL UNION ALL {device} AND other_device_id IS NOT NULL",
         UNMATCHED: f'SELECT "row", reason, {", ".join(matcher.roles)} FROM ruled WHERE kind IS NULL',
     }
     for name, query in queries.items():
-        space.write(query, space.folder / name)
-    return [space.folder / name for name in queries]
+        space.stage(name, query)
 
 
-def _counts(space: Workspace, total: int, kinds: Sequence[str]) -> dict[str, Any]:
-    source = f"read_parquet({literal(space.folder / IDENTIFIERS)})"
-    found = dict(space.ask(f"SELECT kind, count(*) FROM {source} GROUP BY kind"))
+def _counts(space: Space, total: int, kinds: Sequence[str]) -> dict[str, Any]:
+    found = dict(space.ask(f"SELECT kind, count(*) FROM {IDENTIFIERS} GROUP BY kind"))
     reasons = space.ask(
         "SELECT reason, count(*) FROM ruled WHERE reason IS NOT NULL GROUP BY reason ORDER BY reason"
     )
@@ -192,60 +225,73 @@ def _counts(space: Workspace, total: int, kinds: Sequence[str]) -> dict[str, Any
     )
 
 
-def _fingerprint(space: Workspace, tables: Sequence[Path], counts: Mapping[str, Any]) -> str:
+def _fingerprint(space: Space, roles: Sequence[str], counts: Mapping[str, Any]) -> str:
     """Digest the tables, in a way that the order of their rows does not change, and the counts."""
+    key = ("kind", "value", "label")
+    columns = {
+        IDENTIFIERS: key,
+        OTHERS: (*key, *(f"of_{name}" for name in key)),
+        UNMATCHED: ("reason", *roles),
+    }
     sums = []
-    for table in tables:
-        source = f"read_parquet({literal(table)})"
-        names = [name for name, *_ in space.ask(f"DESCRIBE SELECT * FROM {source}") if name != "row"]
+    for table, names in columns.items():
         # No two rows give the same text, whatever is in them.
-        text = " || ".join(f"coalesce(concat(strlen({name}), ':', {name}), '-')" for name in names)
-        digests = f"SELECT md5_number({text})::UHUGEINT AS digest FROM {source}"
-        halves = "sum((digest >> 64)::UBIGINT), sum((digest & 18446744073709551615)::UBIGINT)"
-        sums.append(str(space.ask(f"SELECT {halves} FROM ({digests})")[0]))
+        text = " || ".join(
+            f"coalesce(CAST(length({name}) AS VARCHAR) || ':' || {name}, '-')" for name in names
+        )
+        halves = "sum(first_digest(content)), sum(second_digest(content))"
+        (found,) = space.ask(f"SELECT {halves} FROM (SELECT {text} AS content FROM {table}) a")
+        sums.append([str(int(half or 0)) for half in found])
     return hashlib.sha256(json.dumps([sums, counts], sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _digests(tables: Sequence[Path]) -> dict[str, str]:
-    return {table.name: digest(table) for table in tables}
+def _length_of(column: str) -> str:
+    return f"CAST(length({column}) AS VARCHAR)"
 
 
 def _keep(
-    folder: Path, result: MatchResult, mapping: Mapping[str, Any], tables: Sequence[Path]
+    space: Space, ledger: Path, counts: dict[str, Any], taken_at: datetime, matcher: Matcher | None
 ) -> MatchResult:
     """Put the result in its place, unless it is there; the record last: whoever reads it finds the rest.
 
+    :param matcher: None for people who were matched already.
     :returns: the result as it is there now.
     """
-    if not _is_kept(folder):
-        record = tables[0].with_name(RECORD)
-        record.write_text(
-            json.dumps(
-                {
-                    "format": FORMAT,
-                    "fingerprint": result.fingerprint,
-                    "counts": result.counts,
-                    "taken_at": result.taken_at.isoformat(),
-                    "mapping": mapping,
-                    "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-                    "digests": result.digests,
-                },
-                indent=1,
-            )
-        )
-        for file in (*tables, record):
-            storage.write_whole(folder / file.name, file)
-    return replace(read_match(folder), taken_at=result.taken_at)
+    fingerprint = _fingerprint(space, matcher.roles if matcher else (), counts)
+    folder = match_folder(ledger, fingerprint)
+    if not _is_kept(space, folder):
+        digests = {}
+        for table in TABLES:
+            name = f"{table}{space.suffix}"
+            digests[name] = space.digest_of(table)
+            space.keep(table, folder / name)
+        record = {
+            "format": FORMAT,
+            "fingerprint": fingerprint,
+            "counts": counts,
+            "taken_at": taken_at.isoformat(),
+            "mapping": asdict(cast("DataclassInstance", matcher)) if matcher else {},
+            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "digests": digests,
+            "engine": space.engine,
+        }
+        storage.write(folder / record_name(space.engine), json.dumps(record, indent=1).encode())
+    return replace(read_match(folder, space.engine), taken_at=taken_at)
 
 
-def _is_kept(folder: Path) -> bool:
+def _is_kept(space: Space, folder: Path) -> bool:
     """Tell whether a result is there and whole: a file that was damaged is made again."""
-    with suppress(LedgerDamagedError, FileNotFoundError):
-        written = read_match(folder).digests
-        return all(_digest_there(folder / name) == written.get(name) for name in TABLES)
+    with suppress(LedgerDamagedError):
+        there = read_match(folder, space.engine)
+        return all(load_table(space, f"kept_{table}", folder, there, table) for table in TABLES)
     return False
 
 
-def _digest_there(file: Path) -> str:
-    with storage.local_copy(file) as copy:
-        return digest(copy)
+def record_name(engine: str) -> str:
+    """Return the name of the file that says what a match is."""
+    return f"match.{engine}.json" if engine else "match.json"
+
+
+def _engines_of(folder: Path) -> set[str]:
+    names = [name for name in storage.names(folder) if name.startswith("match.") and name.endswith(".json")]
+    return {name.removeprefix("match").removesuffix(".json").removeprefix(".") for name in names}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from airflow_provider_heapbraze.membership.tables import Workspace
+    from airflow_provider_heapbraze.membership.warehouse import Database
 
 T = TypeVar("T")
 
@@ -44,6 +45,9 @@ class Access(Protocol):
 
     def query(self, conn_id: str, sql: str) -> AbstractContextManager[tuple[list[str], Iterator[Chunk]]]:
         """Run a query; give its columns' names, and its rows in chunks."""
+
+    def database(self, conn_id: str) -> AbstractContextManager[Database]:
+        """Open a warehouse in which tables are made."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_heapbraze.membership.carried import load_carried
 from airflow_provider_heapbraze.membership.changing import add, take_out
 from airflow_provider_heapbraze.membership.holding import KEY, NOBODY, OF_A, OF_B, ON_KEY, SURELY_HELD
-from airflow_provider_heapbraze.membership.matching import OTHERS
+from airflow_provider_heapbraze.membership.matching import load_others
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ def load_links(space: Space, ledger: TargetLedger, last: Entry | None, matches: 
     :raises LedgerDamagedError: what the runs before say cannot be read.
     """
     load_carried(space, ledger, last, "links", NO_LINKS)
-    if last is None or not space.load("others_before", matches / last.fingerprint / OTHERS):
+    if last is None or not load_others(space, "others_before", matches / last.fingerprint):
         space.view("others_before", NO_LINKS)
     views = ("others", "others_before", "links_before")
     union = " UNION ALL ".join(f"SELECT {KEY}, {OWNER} FROM {view}" for view in views)

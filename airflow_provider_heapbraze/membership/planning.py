@@ -40,7 +40,7 @@ from airflow_provider_heapbraze.membership.holding import (
     make_unsure,
     write_held,
 )
-from airflow_provider_heapbraze.membership.matching import IDENTIFIERS, OTHERS
+from airflow_provider_heapbraze.membership.matching import IDENTIFIERS, OTHERS, load_table
 from airflow_provider_heapbraze.membership.one_person import (
     assert_whom_a_removal_takes,
     keep_whom_another_identifier_holds,
@@ -49,7 +49,6 @@ from airflow_provider_heapbraze.membership.one_person import (
 )
 from airflow_provider_heapbraze.membership.reassertion import Slice, repeat_removals
 from airflow_provider_heapbraze.membership.recovery import load_whatever_is_known
-from airflow_provider_heapbraze.membership.tables import workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -123,7 +122,7 @@ def _make_plan(ledger: TargetLedger, last: Last | None, request: Request) -> Pla
     number = last.number + 1 if last else 1
     plan_id = new_plan_id(number)
     ledger.describe_target()
-    with workspace() as space:
+    with ledger.spaces.open() as space:
         _load_match(space, request)
         start = _load_start(space, ledger, last, request.match_folder.parent)
         slice_ = Slice.after(start.memory.slice, request.reassert_share, everybody=request.force_full)
@@ -136,7 +135,7 @@ def _make_plan(ledger: TargetLedger, last: Last | None, request: Request) -> Pla
         make_links(space)
         make_unsure(space)
         _meet(space)
-        written = space.publish(f"SELECT {KEY}, remove FROM change", ORDER, ledger.path(changes_of(plan_id)))
+        written = space.publish(f"{KEY}, remove", "change", ORDER, ledger.path(changes_of(plan_id)))
         counts = {**_counts(space, request, start.held), "leaving": leaving}
         carried = write_carried(space, ledger, plan_id, ("leaving", "links", "unsure"))
         named = _surely_named(ledger, start.last)
@@ -250,14 +249,9 @@ def _base(space: Space, ledger: TargetLedger, last: Entry | None, plan_id: str) 
 
 def _load_match(space: Space, request: Request) -> None:
     """Make the views ``matched``, ``wanted`` and ``others``."""
-    match, folder = request.match, request.match_folder
-    there = space.load(
-        "matched",
-        folder / IDENTIFIERS,
-        rows=match.counts["matched"],
-        expected=match.digests.get(IDENTIFIERS, ""),
-    )
-    if not (there and space.load("others", folder / OTHERS, expected=match.digests.get(OTHERS, ""))):
+    match = request.match
+    there = load_table(space, "matched", request.match_folder, match, IDENTIFIERS)
+    if not (there and load_table(space, "others", request.match_folder, match, OTHERS)):
         raise LedgerDamagedError(
             f"The match {request.match.fingerprint} is missing in the ledger, or damaged. Nothing was sent. "
             "Clear the match task to make it again."

@@ -9,9 +9,8 @@ from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.membership.carried import load_carried
 from airflow_provider_heapbraze.membership.entries import Commit
 from airflow_provider_heapbraze.membership.holding import KEY, load_snapshot
-from airflow_provider_heapbraze.membership.matching import OTHERS, keep_identifiers, match_folder
+from airflow_provider_heapbraze.membership.matching import keep_identifiers, load_others, match_folder
 from airflow_provider_heapbraze.membership.one_person import NO_LINKS, OWNER
-from airflow_provider_heapbraze.membership.tables import workspace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,12 +52,12 @@ def match_of_run(ledger: TargetLedger, commit: Commit, root: Path) -> MatchResul
     :param root: folder of all ledgers.
     :raises LedgerDamagedError: the snapshot cannot be read.
     """
-    with workspace() as space:
+    with ledger.spaces.open() as space:
         load_snapshot(space, ledger, commit.snapshot, commit.size, "held")
         # Other identifiers of the same people: removing one of them would remove the person.
         load_carried(space, ledger, commit, "links", NO_LINKS)
         links = f"SELECT {KEY}, {OWNER} FROM links_before"
-        if space.load("others", match_folder(root, commit.fingerprint) / OTHERS):
+        if load_others(space, "others", match_folder(root, commit.fingerprint)):
             links += f" UNION SELECT {KEY}, {OWNER} FROM others"
         else:
             log.warning(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from airflow_provider_heapbraze import storage
+from airflow_provider_heapbraze.membership.table_records import SUFFIX, read_record
 from airflow_provider_heapbraze.membership.tables import digest, digest_in
 
 if TYPE_CHECKING:
@@ -14,12 +15,17 @@ if TYPE_CHECKING:
 def rows_in(path: Path, *, every_row: bool = False, expected: str = "") -> int | None:
     """Return how many rows a Parquet file has, by its end; None where it is missing or damaged.
 
+    Of a table in a warehouse it says what is written down of it.
+
     :param every_row: read them all, and compare the digest: slow, and sees what is damaged within.
     :param expected: the file's digest, where it is known; else its name may end with it.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if path.suffix == SUFFIX:
+        record = read_record(path, expected or digest_in(path.name))
+        return None if record is None else record.rows
     try:
         if every_row:
             return _rows_read(path, expected or digest_in(path.name))

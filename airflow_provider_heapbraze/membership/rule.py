@@ -1,46 +1,50 @@
-"""The matching rule as one SQL query, made for the types that the columns of a source have."""
+"""The matching rule as one SQL query, in terms that every engine has."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_heapbraze.membership.values import MOST_BYTES, reading
+from airflow_provider_heapbraze.membership.values import MOST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+
+    from airflow_provider_heapbraze.membership.values import Reading
 
 CANDIDATES = ("external_id", "alias_name", "device_id")
 ROLES = (*CANDIDATES, "identified")
 
 
-def rule(members: str, cells: Mapping[str, str], types: Mapping[str, str], *, rows_before: int) -> str:
+def rule(members: str, cells: Mapping[str, str], readings: Mapping[str, Reading]) -> str:
     """Return the query that gives every member one identifier, or the reason why it has none.
 
-    Its columns: ``row``, counted from 1; ``kind`` and ``value``, with the alias and the device id that the
+    Its columns: ``row``; ``kind`` and ``value``, with the alias and the device id that the
     member has beside (``other_alias``, ``other_device_id``); or else ``reason``, with the value as it came
-    for every role. It needs the macros of :mod:`.values`.
+    for every role. It needs the functions of :mod:`.values`.
 
-    :param members: query that gives the members.
+    :param members: query that gives the members, and their number as ``row``.
     :param cells: the column of that query for every role that is mapped.
-    :param types: DuckDB's name of the type of every such column.
-    :param rows_before: how many members came before these.
+    :param readings: how the values of every such column are read.
     """
+    values = ", ".join(_value(role, cells, readings) for role in ROLES)
+    measured = ", ".join((*_as_they_are(), *map(_measured, CANDIDATES)))
     return f"""
-        WITH member AS (
-            SELECT row_number() OVER () + {rows_before} AS "row", * FROM ({members})
-        ), value AS (
-            SELECT "row", {", ".join(_value(role, cells, types) for role in ROLES)} FROM member
+        WITH valued AS (
+            SELECT "row", {values} FROM ({members}) members
         ), measured AS (
-            SELECT * REPLACE ({", ".join(map(_measured, CANDIDATES))}) FROM value
+            SELECT {measured} FROM valued
         ), known AS (
-            SELECT *, {_identified(cells)} AS is_identified FROM measured
+            SELECT measured.*, {_identified(cells)} AS is_identified FROM measured
+        ), judged AS (
+            SELECT known.*,
+                CASE
+                    WHEN {_usable("external_id")} THEN 'external_id'
+                    WHEN NOT is_identified AND {_usable("device_id")} THEN 'device_id'
+                    WHEN {_usable("alias_name")} THEN 'alias'
+                END AS kind
+            FROM known
         )
-        SELECT "row",
-            CASE
-                WHEN {_usable("external_id")} THEN 'external_id'
-                WHEN NOT is_identified AND {_usable("device_id")} THEN 'device_id'
-                WHEN {_usable("alias_name")} THEN 'alias'
-            END AS kind,
+        SELECT "row", kind,
             CASE kind
                 WHEN 'external_id' THEN external_id
                 WHEN 'device_id' THEN device_id
@@ -55,16 +59,22 @@ def rule(members: str, cells: Mapping[str, str], types: Mapping[str, str], *, ro
                 CASE WHEN is_identified THEN 'identified_without_id' ELSE 'blank' END
             ) END AS reason,
             {", ".join(f"CASE WHEN kind IS NULL THEN {role}_raw END AS {role}" for role in ROLES)}
-        FROM known
+        FROM judged
     """
 
 
-def _value(role: str, cells: Mapping[str, str], types: Mapping[str, str]) -> str:
+def _as_they_are() -> list[str]:
+    """Return the columns that measuring leaves as they are."""
+    texts = [column for role in ROLES for column in (f"{role}_raw", role)]
+    return ['"row"', *texts, "identified_problem"]
+
+
+def _value(role: str, cells: Mapping[str, str], readings: Mapping[str, Reading]) -> str:
     """Give a role's value as it came, its text (NULL where blank) and its problem (NULL where none)."""
     if role not in cells:
-        return ", ".join(f"NULL::VARCHAR AS {role}{part}" for part in ("_raw", "", "_problem"))
+        return ", ".join(f"CAST(NULL AS VARCHAR) AS {role}{part}" for part in ("_raw", "", "_problem"))
     cell = cells[role]
-    read = reading(types[cell])
+    read = readings[cell]
     return (
         f"{read.raw.format(cell)} AS {role}_raw, nullif(trimmed({read.text.format(cell)}), '') AS {role}, "
         f"{read.problem.format(cell)} AS {role}_problem"
@@ -72,7 +82,7 @@ def _value(role: str, cells: Mapping[str, str], types: Mapping[str, str]) -> str
 
 
 def _measured(role: str) -> str:
-    too_long = f"CASE WHEN strlen({role}) > {MOST_BYTES} THEN 'too_long' END"
+    too_long = f"CASE WHEN byte_length({role}) > {MOST_BYTES} THEN 'too_long' END"
     return f"coalesce({role}_problem, {too_long}) AS {role}_problem"
 
 

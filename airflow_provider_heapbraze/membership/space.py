@@ -19,6 +19,14 @@ class Space(Protocol):
     """
 
     @property
+    def engine(self) -> str:
+        """Return the Airflow connection of the warehouse; empty for DuckDB."""
+
+    @property
+    def suffix(self) -> str:
+        """Return what the names of its tables end with in the ledger."""
+
+    @property
     def folder(self) -> Path:
         """Return a folder on the local disk for files on their way to or from the ledger."""
 
@@ -60,15 +68,31 @@ class Space(Protocol):
         :returns: False where it is missing, damaged or has another number of rows.
         """
 
-    def keep(self, query: str, place: Path) -> str:
-        """Write the rows of a query down, where the ledger has them from then on.
+    def stage(self, name: str, query: str) -> None:
+        """Make a table that is to be kept."""
 
-        :param place: the file in the ledger, but for the end of its name.
-        :returns: the file's name.
+    def digest_of(self, name: str) -> str:
+        """Return what tells the content of a staged table from any other, or its place in a warehouse."""
+
+    def keep(self, name: str, path: Path) -> None:
+        """Put a staged table in its place in the ledger.
+
+        :param path: its name ends with ``suffix``.
         """
 
-    def publish(self, query: str, order: str, path: Path) -> str:
-        """Write the rows of a query down as a file in the ledger, in an order; return its digest.
+    def publish(self, columns: str, table: str, order: str, path: Path) -> str:
+        """Write a table's rows down as a Parquet file in the ledger, in an order; return the file's digest.
 
-        It can be loaded, too.
+        It can be loaded, too. The same rows make the same file.
         """
+
+
+def keep(space: Space, name: str, place: Path) -> str:
+    """Put a staged table in the ledger, under a name that ends with the digest of what is in it.
+
+    :param place: the file's path, but for the digest and the suffix.
+    :returns: the file's name.
+    """
+    file = f"{place.name}-{space.digest_of(name)}{space.suffix}"
+    space.keep(name, place.with_name(file))
+    return file

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from airflow_provider_heapbraze import storage
+from airflow_provider_heapbraze.clients.errors import ConfigurationError
+from airflow_provider_heapbraze.membership.table_records import SUFFIX, read_record
 from airflow_provider_heapbraze.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import pyarrow as pa
     from duckdb import DuckDBPyConnection
+
+    from airflow_provider_heapbraze.membership.members import Access, Chunk
+    from airflow_provider_heapbraze.membership.table_records import TableRecord
+    from airflow_provider_heapbraze.membership.warehouse import Database
+
+log = logging.getLogger(__name__)
 
 # Nothing is downloaded at run time: Parquet, JSON and CSV are part of DuckDB's wheel.
 SETTINGS = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
@@ -27,19 +37,32 @@ DIGESTS = """
     CREATE TEMP MACRO first_digest(v) AS (md5_number(v) >> 68)::BIGINT;
     CREATE TEMP MACRO second_digest(v) AS ((md5_number(v) >> 8) & 1152921504606846975)::BIGINT;
 """
+# Of columns that are no text.
+_TYPES = {
+    "remove": "BOOLEAN",
+    "runs": "BIGINT",
+    "row": "BIGINT",
+    "file_row_number": "BIGINT",
+}
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 class Workspace:
-    """A DuckDB connection and a folder on the local disk, both gone when the work is done.
+    """A DuckDB connection and a folder on the local disk, both gone at the end; see :class:`.Space`.
 
     :param connection: an open connection.
     :param folder: for files on their way to or from the ledger.
+    :param access: to warehouses that hold tables of the ledger.
     """
 
-    def __init__(self, connection: DuckDBPyConnection, folder: Path) -> None:
+    engine = ""
+    suffix = ".parquet"
+
+    def __init__(self, connection: DuckDBPyConnection, folder: Path, access: Access | None = None) -> None:
         self.connection = connection
         self.folder = folder
+        self._access = access
+        self._staged: dict[str, Path] = {}
 
     def sql(self, statement: str) -> None:
         """Carry out a statement."""
@@ -80,8 +103,10 @@ class Workspace:
         import duckdb
 
         try:
-            file = storage.fetched(path, self.folder)
             expected = expected or digest_in(path.name)
+            if path.suffix == SUFFIX:
+                return self._load_from_warehouse(view, path, rows, expected)
+            file = storage.fetched(path, self.folder)
             if expected and digest(file) != expected:
                 return False
             query = f"SELECT * FROM read_parquet({literal(file)}, file_row_number = true)"
@@ -93,6 +118,37 @@ class Workspace:
             return False
         except (FileNotFoundError, NotADirectoryError):
             return False
+
+    def _load_from_warehouse(self, view: str, path: Path, rows: int | None, expected: str) -> bool:
+        """Make a table of one that is in a warehouse; all of its rows come here."""
+        record = read_record(path, expected)
+        if record is None:
+            return False
+        if self._access is None:
+            raise ConfigurationError(
+                f"{path.name} is the table {record.table} in the warehouse of connection {record.engine!r}, "
+                "which cannot be reached from here. Nothing was sent."
+            )
+        log.info("%s rows come from connection %s.", f"{record.rows:,}", record.engine)
+        with self._access.database(record.engine) as database:
+            self.download(database, record, view)
+        return self.count(view) == record.rows and rows in {None, record.rows}
+
+    def download(self, database: Database, record: TableRecord, table: str) -> None:
+        """Make a table of one that is in a warehouse."""
+        has_numbers = "file_row_number" in record.columns
+        names = [*record.columns] if has_numbers else [*record.columns, "file_row_number"]
+        schema = ", ".join(f"{identifier(name)} {_TYPES.get(name, 'VARCHAR')}" for name in names)
+        self.sql(f"CREATE TABLE {table} ({schema})")
+        so_far = 0
+        with database.read(database.dialect.rows_of(record)) as (_, chunks):
+            for chunk in chunks:
+                arrow = _as_arrow(chunk, record.columns)
+                self.connection.register("incoming_chunk", arrow)
+                number = "" if has_numbers else f", row_number() OVER () - 1 + {so_far}"
+                self.sql(f"INSERT INTO {table} SELECT *{number} FROM incoming_chunk")
+                self.connection.unregister("incoming_chunk")
+                so_far += arrow.num_rows
 
     def rows(self, table: str, schema: str, columns: Mapping[str, Sequence[Any]]) -> None:
         """Make a table of rows that are in memory.
@@ -107,24 +163,30 @@ class Workspace:
             self.sql(f"INSERT INTO {table} SELECT * FROM incoming")
             self.connection.unregister("incoming")
 
-    def keep(self, query: str, place: Path) -> str:
-        """Write the rows of a query down in the ledger.
-
-        :param place: the file, but for the end of its name, which is the digest of what is in it.
-        :returns: the file's name.
-        """
-        local = self.folder / f"{uuid4().hex}.parquet"
+    def stage(self, name: str, query: str) -> None:
+        """Make a table that is to be kept: a file, with a view of it."""
+        local = self._staged[name] = self.folder / f"{uuid4().hex}.parquet"
         self.write(query, local)
-        name = f"{place.name}-{digest(local)}.parquet"
-        storage.write_whole(place.with_name(name), local)
-        return name
+        self.view(name, f"SELECT * FROM read_parquet({literal(local)})")
 
-    def publish(self, query: str, order: str, path: Path) -> str:
-        """Write the rows of a query down in the ledger, in an order; return the file's digest."""
+    def digest_of(self, name: str) -> str:
+        """Return what tells the content of a staged table from any other."""
+        return digest(self._staged[name])
+
+    def keep(self, name: str, path: Path) -> None:
+        """Put a staged table in its place in the ledger."""
+        storage.write_whole(path, self._staged[name])
+
+    def publish(self, columns: str, table: str, order: str, path: Path) -> str:
+        """Write a table's rows down in the ledger, in an order; return the file's digest."""
         local = self.folder / f"{uuid4().hex}.parquet"
-        self.write(f"{query} ORDER BY {order}", local)
+        self.write(f"SELECT {columns} FROM {table} ORDER BY {order}", local)
         storage.write_whole(path, local)
         return digest(local)
+
+    def batches(self, query: str) -> pa.RecordBatchReader:
+        """Stream the rows of a query."""
+        return self.connection.sql(query).to_arrow_reader(10_000)
 
     def write(self, query: str, path: Path) -> int:
         """Write the rows of a query to a Parquet file, in their order; return how many there were."""
@@ -132,8 +194,11 @@ class Workspace:
 
 
 @contextmanager
-def workspace() -> Iterator[Workspace]:
-    """Open a workspace; sets larger than memory spill to its folder."""
+def workspace(access: Access | None = None) -> Iterator[Workspace]:
+    """Open a workspace; sets larger than memory spill to its folder.
+
+    :param access: to warehouses that hold tables of the ledger.
+    """
     import duckdb
 
     with scratch_folder() as folder:
@@ -142,7 +207,7 @@ def workspace() -> Iterator[Workspace]:
             "temp_directory": str(folder / "spill"),
         }
         with duckdb.connect(config=settings) as connection:
-            space = Workspace(connection, folder)
+            space = Workspace(connection, folder, access)
             _limit_memory(space)
             space.sql(DIGESTS)
             space.sql("SET TimeZone = 'UTC'")  # the text of a time must not depend on the machine
@@ -167,8 +232,18 @@ def digest(file: Path) -> str:
 
 def digest_in(name: str) -> str:
     """Return the digest that a file's name ends with; empty where it has none."""
-    found = re.search(r"-([0-9a-f]{32})\.parquet$", name)
+    found = re.search(r"-([0-9a-f]{32})\.(?:parquet|json)$", name)
     return found[1] if found else ""
+
+
+def _as_arrow(chunk: Chunk, columns: Sequence[str]) -> pa.Table:
+    """Return rows as an Arrow table, with the columns' names as we know them."""
+    import pyarrow as pa
+
+    if isinstance(chunk, list):
+        values = list(zip(*chunk, strict=True)) or [()] * len(columns)
+        return pa.table({name: pa.array(column) for name, column in zip(columns, values, strict=True)})
+    return chunk.rename_columns(list(columns))
 
 
 def literal(value: object) -> str:

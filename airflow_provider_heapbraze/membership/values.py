@@ -1,4 +1,7 @@
-"""What a value of any column type is as an identifier: its text, or why it cannot be one. In DuckDB's SQL."""
+"""What a value of any column type is as an identifier: its text, or why it cannot be one.
+
+In DuckDB's SQL; what a column in a warehouse may be is few types, whose text is the same everywhere.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,12 @@ _TEXT_IN_HEX = (
 SPACES = "".join(f"\\x{{{ord(space):x}}}" for space in WHITE_SPACE)
 _JSON_TEXT = "({0} ->> '$')"
 _JSON_FRACTION = f"(json_type({{0}}) = 'DOUBLE' AND NOT regexp_full_match({_JSON_TEXT}, '-?[0-9]+'))"
+
+# Blank, zero and the usual words for no; everything else, a date of identification too, is a yes.
+SAYS_YES = (
+    "coalesce(lower({0}) NOT IN ('false', 'f', 'no', 'n', 'null', 'none', 'nan', 'nat') "
+    "AND NOT regexp_matches(lower({0}), '^[+-]?(0+[.]?0*|[.]0+)(e[+-]?[0-9]+)?$'), false)"
+)
 
 MACROS = f"""
     -- trim() builds its list of characters anew for every value: only where there is something to trim.
@@ -43,10 +52,8 @@ MACROS = f"""
     CREATE TEMP MACRO bytes_text(v) AS CASE WHEN is_text(v) THEN decode(v) END;
     CREATE TEMP MACRO bytes_problem(v) AS CASE WHEN NOT is_text(v) THEN 'not_text' END;
 
-    -- Blank, zero and the usual words for no; everything else, a date of identification too, is a yes.
-    CREATE TEMP MACRO says_yes(v) AS coalesce(
-        lower(v) NOT IN ('false', 'f', 'no', 'n', 'null', 'none', 'nan', 'nat')
-        AND coalesce(TRY_CAST(v AS DOUBLE) <> 0, true), false);
+    CREATE TEMP MACRO byte_length(v) AS strlen(v);
+    CREATE TEMP MACRO says_yes(v) AS {SAYS_YES.format("v")};
 """
 
 
@@ -83,6 +90,17 @@ READINGS = {
         f"THEN number_problem(TRY_CAST({_JSON_TEXT} AS DOUBLE), {FIRST_IMPRECISE_DOUBLE}) "
         "WHEN json_type({0}) IN ('OBJECT', 'ARRAY') THEN 'nested' END",
         _JSON_TEXT,
+    ),
+}
+
+
+# Types whose text no two databases write differently.
+IN_A_WAREHOUSE = {
+    "text": PLAIN,
+    "whole number": PLAIN,
+    "true or false": Reading(
+        "CASE WHEN {0} THEN 'true' WHEN NOT {0} THEN 'false' END",
+        raw="CASE WHEN {0} THEN 'true' WHEN NOT {0} THEN 'false' END",
     ),
 }
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.ledger_folder import UnbalancedError
 from airflow_provider_heapbraze.membership.holding import KEY, ON_KEY, load_snapshot
-from airflow_provider_heapbraze.membership.tables import literal, workspace
+from airflow_provider_heapbraze.membership.tables import literal
 from airflow_provider_heapbraze.segments.bounds import upper_bound
 from airflow_provider_heapbraze.segments.existence import CONFIDENCE
 from airflow_provider_heapbraze.segments.exported import load_exported
@@ -46,7 +46,7 @@ def compare(ledger: TargetLedger, commit: Commit, archives: Archives, reads: Bra
     :raises UnusableExportError: a file of the export is none of Braze's.
     :raises HeapBrazeError: what reading the export and the profiles raises.
     """
-    with workspace() as space:
+    with ledger.spaces.local() as space:
         held = load_snapshot(space, ledger, commit.snapshot, commit.size, "held")
         persons = load_exported(space, archives)
         kinds = ", ".join(map(literal, KINDS))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze.membership.holding import KEY, ON_KEY, load_changes, load_snapshot
-from airflow_provider_heapbraze.membership.tables import literal, workspace
+from airflow_provider_heapbraze.membership.tables import literal
 from airflow_provider_heapbraze.segments.bounds import as_claim, upper_bound
 from airflow_provider_heapbraze.segments.lookup import KINDS, look_up
 
@@ -51,7 +51,7 @@ def draw(ledger: TargetLedger, commit: Commit, size: int) -> Sample:
     :raises LedgerDamagedError: the snapshot does not hold what the log says.
     """
     kinds = ", ".join(map(literal, KINDS))
-    with workspace() as space:
+    with ledger.spaces.local() as space:
         held = load_snapshot(space, ledger, commit.snapshot, commit.size, "held")
         population = space.count(f"held WHERE kind IN ({kinds})")
         return Sample(_drawn(space, "held", commit, size), population, held - population)
@@ -62,7 +62,7 @@ def draw_leavers(ledger: TargetLedger, commit: Commit, size: int) -> list[Identi
 
     :raises LedgerDamagedError: the plan or the snapshot does not hold what the log says.
     """
-    with workspace() as space:
+    with ledger.spaces.local() as space:
         load_changes(space, ledger, ledger.read_draft(commit.plan_id))
         load_snapshot(space, ledger, commit.snapshot, commit.size, "held")
         is_held = f"EXISTS (SELECT 1 FROM held b WHERE {ON_KEY})"

@@ -109,7 +109,8 @@ def test_nothing_private_but_in_the_tables(tmp_path, caplog):
     assert record.pop("digests").keys() == {"identifiers.parquet", "others.parquet", "unmatched.parquet"}
     assert record.pop("taken_at") == result.taken_at.isoformat()
     assert record == {
-        "format": 2,
+        "format": 3,
+        "engine": "",
         "fingerprint": result.fingerprint,
         "counts": COUNTS,
         "mapping": {

@@ -30,7 +30,7 @@ class Matched:
     fingerprint: str
     counts: dict[str, Any] = field(default_factory=dict)
     taken_at: datetime = datetime(2026, 11, 24, tzinfo=UTC)
-    digests: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=lambda: {"identifiers.parquet": "", "others.parquet": ""})
 
 
 def write_match(folder, people):
