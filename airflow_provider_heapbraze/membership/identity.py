@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
-from airflow_provider_heapbraze.membership.rule import ROLES, rule
-from airflow_provider_heapbraze.membership.values import SPACES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+# What a column can be to the matching rule.
+ROLES = ("external_id", "alias_name", "device_id", "identified")
 # Heap: Add user properties: "identity: case-sensitive string, at most 255 characters".
 MOST_CHARACTERS = 255
 
@@ -98,6 +98,8 @@ class IdentityMapping:
 
     def rule(self, members: str, cells: Mapping[str, str], types: Mapping[str, str], rows_before: int) -> str:
         """Return the matching rule as a query; see :func:`.rule.rule`."""
+        from airflow_provider_heapbraze.membership.rule import rule
+
         return rule(members, cells, types, rows_before=rows_before)
 
 
@@ -120,6 +122,8 @@ class HeapIdentity:
 
     def rule(self, members: str, cells: Mapping[str, str], types: Mapping[str, str], rows_before: int) -> str:  # noqa: ARG002 - an export's values are texts
         """Return the query that gives every member the identity; see :func:`.rule.rule` for its columns."""
+        from airflow_provider_heapbraze.membership.values import SPACES
+
         return f"""
             WITH member AS (
                 SELECT row_number() OVER () + {rows_before} AS "row", {cells["identity"]} AS identity

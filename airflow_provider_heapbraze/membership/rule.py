@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_provider_heapbraze.membership.identity import ROLES
 from airflow_provider_heapbraze.membership.values import MOST_BYTES, reading
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-CANDIDATES = ("external_id", "alias_name", "device_id")
-ROLES = (*CANDIDATES, "identified")
+CANDIDATES = tuple(role for role in ROLES if role != "identified")
 
 
 def rule(members: str, cells: Mapping[str, str], types: Mapping[str, str], *, rows_before: int) -> str:

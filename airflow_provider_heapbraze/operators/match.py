@@ -5,16 +5,9 @@ from __future__ import annotations
 from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.locations import ledger_root
 from airflow_provider_heapbraze.membership.identity import IdentityMapping
-from airflow_provider_heapbraze.membership.matching import match
-from airflow_provider_heapbraze.operators._airflow import (
-    AirflowAccess,
-    HeapBrazeOperator,
-    airflow_errors,
-    text,
-)
+from airflow_provider_heapbraze.operators._airflow import HeapBrazeOperator, airflow_errors, text
 from airflow_provider_heapbraze.operators._lineage import Flow, as_xcom, located, sources_of
 
 if TYPE_CHECKING:
@@ -69,12 +62,17 @@ class HeapUserMatchOperator(HeapBrazeOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Match, and return where the result is and what became of every member."""
+        # Parsing a DAG file must not load what matches.
+        from airflow_provider_heapbraze import storage
+        from airflow_provider_heapbraze.membership.matching import match
+        from airflow_provider_heapbraze.operators._access import AirflowAccess
+
         with airflow_errors():
             ledger = ledger_root(self.ledger)
             sources = sources_of(self.members)
-            self._flow = Flow(sources, (located(storage.uri(ledger / "matches")),))
+            self.flow = Flow(sources, (located(storage.uri(ledger / "matches")),))
             result = match(self.members, self.mapping, AirflowAccess(ledger, context), ledger)
-        self._flow = self._flow.counted(result.counts["members"], result.counts["matched"])
+        self.flow = self.flow.counted(result.counts["members"], result.counts["matched"])
         counts, taken_at = result.counts, result.taken_at.isoformat(timespec="seconds")
         self.log.info(
             "%s members as of %s: %s matched, %s duplicates, unmatched: %s",
