@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, cast
 from airflow.providers.common.compat.sdk import conf
 from airflow.sdk import ObjectStoragePath
 
-from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -39,6 +38,8 @@ def path_of(uri: str) -> Path:
 
     :raises ConfigurationError: there is no such storage, or no provider is installed for it.
     """
+    from airflow_provider_heapbraze import storage
+
     try:
         path = ObjectStoragePath(uri)  # which knows the protocols of fsspec
         here = storage.local(path)

@@ -6,20 +6,18 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.definitions.connection import Connection
 from airflow.sdk.log import mask_secret
 
-from airflow_provider_heapbraze.clients.address import normalise_base_url
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
-from airflow_provider_heapbraze.clients.transport import RetryPolicy, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from airflow.sdk.definitions.connection import Connection
     from requests import Session
 
-# Somebody looks at the form and waits, or looks again soon: one try, no waiting for a limit.
-ONE_TRY = RetryPolicy(attempts=1, patience=0.0)
+    from airflow_provider_heapbraze.clients.transport import Transport
+
 SHORT_TIMEOUT = (5.0, 15.0)
 SESSION_EXTRAS = ("verify", "cert", "proxies", "trust_env")
 
@@ -33,10 +31,15 @@ def open_transport(connection: Connection, base_url: str, *, once: bool = False)
     :param once: one try and short timeouts: for a person who waits, or for who looks again anyway.
     :raises ConfigurationError: the address is not allowed.
     """
+    # Parsing a DAG file must not load what sends.
+    from airflow_provider_heapbraze.clients.address import normalise_base_url
+    from airflow_provider_heapbraze.clients.transport import RetryPolicy, Transport
+
     place = normalise_base_url(base_url)
     session = _open_session(connection, place)
     if once:
-        return Transport(session, place, timeout=SHORT_TIMEOUT, retry=ONE_TRY)
+        # Somebody looks at the form and waits, or looks again soon: no waiting for a limit.
+        return Transport(session, place, timeout=SHORT_TIMEOUT, retry=RetryPolicy(attempts=1, patience=0.0))
     return Transport(session, place)
 
 
@@ -46,8 +49,8 @@ def _open_session(connection: Connection, base_url: str) -> Session:
     ``HttpHook`` puts login and password into basic auth, and every extra that it does not know into a header,
     keys among them: it is shown a connection that holds nothing but those settings.
     """
-    # Parsing a DAG file must not load the whole HTTP provider.
     from airflow.providers.http.hooks.http import HttpHook
+    from airflow.sdk.definitions.connection import Connection
 
     extra = connection.extra_dejson
     settings = {name: extra[name] for name in SESSION_EXTRAS if name in extra}

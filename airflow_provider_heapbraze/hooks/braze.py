@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseHook
 
-from airflow_provider_heapbraze.clients.braze import (
-    BrazeClient,
-    BrazeKeys,
-    BrazeLimits,
-    Limit,
-    instance_host,
-)
-from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError
-from airflow_provider_heapbraze.hooks._budget import budget_store
-from airflow_provider_heapbraze.hooks._connection import (
-    address,
-    open_transport,
-    secret,
-    secrets,
-    text,
-    whole_number,
-)
+from airflow_provider_heapbraze.clients.errors import HeapBrazeError
+from airflow_provider_heapbraze.hooks._connection import secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from airflow.sdk.definitions.connection import Connection
+    from airflow_provider_heapbraze.clients.braze import BrazeClient
 
 
 class BrazeHook(BaseHook):
@@ -91,101 +74,17 @@ class BrazeHook(BaseHook):
 
         :returns: whether all of them were accepted, and what can be done with them.
         """
+        from airflow_provider_heapbraze.hooks._clients import try_keys
+
         try:
             with self._open_client(once=True) as client:
-                findings = [_about_cohorts(client), _about_attributes(client)]
+                findings = try_keys(client)
         except HeapBrazeError as error:
             return False, str(error)
         accepted = {finding.accepted for finding in findings}
         return True in accepted and False not in accepted, " ".join(finding.sentence for finding in findings)
 
     def _open_client(self, *, once: bool) -> BrazeClient:
-        connection = self.get_connection(self.braze_conn_id)
-        extra = connection.extra_dejson
-        keys = _keys(connection, extra)
-        limits = _limits(extra)
-        transport = open_transport(connection, self._base_url(connection, extra), once=once)
-        agent = text(extra.get("partner_user_agent"))
-        # Who tries once does not wait for a place, either: the others see it in the answers that they get.
-        store = None if once else budget_store()
-        return BrazeClient(transport, keys, limits, store=store, partner_user_agent=agent)
+        from airflow_provider_heapbraze.hooks._clients import open_braze
 
-    def _base_url(self, connection: Connection, extra: Mapping[str, Any]) -> str:
-        host, instance = address(connection), text(extra.get("instance"))
-        if host:
-            return host
-        if instance:
-            return instance_host(instance)
-        raise ConfigurationError(
-            f"The Braze connection {self.braze_conn_id!r} does not say where Braze is. Fill in the host (the "
-            "REST endpoint, like https://rest.iad-01.braze.com) or the extra instance (like US-01)."
-        )
-
-
-def _keys(connection: Connection, extra: Mapping[str, Any]) -> BrazeKeys:
-    return BrazeKeys(
-        rest_api_key=secret(connection.password),
-        partner_name=text(extra.get("partner_name")) or BrazeKeys.partner_name,
-        partner_api_key=secret(extra.get("partner_api_key")),
-        data_import_key=secret(extra.get("data_import_key")),
-    )
-
-
-def _limits(extra: Mapping[str, Any]) -> BrazeLimits:
-    usual = BrazeLimits()
-
-    def requests(limit: Limit, name: str) -> Limit:
-        return limit._replace(requests=whole_number(extra, name, limit.requests))
-
-    return BrazeLimits(
-        cohort=requests(usual.cohort, "cohort_requests_per_hour"),
-        track=requests(usual.track, "track_requests_per_3_seconds"),
-        pool=requests(usual.pool, "pool_requests_per_hour"),
-        ids=requests(usual.ids, "ids_requests_per_minute"),
-        attributes_per_request=whole_number(extra, "attributes_per_request", usual.attributes_per_request),
-    )
-
-
-class Finding(NamedTuple):
-    """What the connection test found out about one way to deliver.
-
-    :param accepted: None where nothing is filled in for it.
-    :param sentence: what to tell.
-    """
-
-    accepted: bool | None
-    sentence: str
-
-
-def _about_cohorts(client: BrazeClient) -> Finding:
-    needed = {
-        "partner_api_key": client.keys.partner_api_key,
-        "data_import_key": client.keys.data_import_key,
-    }
-    missing = [name for name, key in needed.items() if not key]
-    if missing:
-        half = len(missing) < len(needed)
-        return Finding(False if half else None, f"Cohort delivery needs {' and '.join(missing)}.")
-    try:
-        client.check_partner_keys()
-    except HeapBrazeError as error:
-        return Finding(accepted=False, sentence=str(error))
-    return Finding(
-        accepted=True,
-        sentence="partner_api_key and data_import_key are accepted: cohort delivery is possible.",
-    )
-
-
-def _about_attributes(client: BrazeClient) -> Finding:
-    if not client.keys.rest_api_key:
-        return Finding(None, "Attribute delivery needs a REST API key as the password.")
-    try:
-        may_list_segments = client.check_rest_key()
-    except HeapBrazeError as error:
-        return Finding(accepted=False, sentence=str(error))
-    lacking = "" if may_list_segments else " It lacks segments.list, which delivery does not need."
-    return Finding(
-        accepted=True,
-        sentence="The REST API key is accepted: attribute delivery is possible if it has users.track, which "
-        f"cannot be tried without a change.{lacking}",
-    )
+        return open_braze(self.get_connection(self.braze_conn_id), once=once)

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseHook
 
-from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError
-from airflow_provider_heapbraze.clients.event_budget import EventLimits
-from airflow_provider_heapbraze.clients.heap import PROPERTY_LIMIT, TOKEN_HOST, HeapClient, region_host
-from airflow_provider_heapbraze.hooks._connection import (
-    address,
-    open_transport,
-    secret,
-    secrets,
-    text,
-    whole_number,
-)
+from airflow_provider_heapbraze.clients.errors import HeapBrazeError
+from airflow_provider_heapbraze.hooks._connection import secret, secrets
 
 if TYPE_CHECKING:
-    from airflow.sdk.definitions.connection import Connection
+    from airflow_provider_heapbraze.clients.event_budget import EventLimits
+    from airflow_provider_heapbraze.clients.heap import HeapClient
 
 
 class HeapHook(BaseHook):
@@ -60,29 +51,18 @@ class HeapHook(BaseHook):
 
         :raises ConfigurationError: the connection lacks something, or holds something that cannot be.
         """
-        connection, app_id, api_key = self._read()
-        requests = whole_number(
-            connection.extra_dejson, "property_requests_per_30_seconds", PROPERTY_LIMIT.requests
-        )
-        return HeapClient(
-            open_transport(connection, _host(connection)),
-            app_id,
-            api_key,
-            property_limit=PROPERTY_LIMIT._replace(requests=requests),
-        )
+        from airflow_provider_heapbraze.hooks._clients import open_heap
+
+        return open_heap(self.get_connection(self.heap_conn_id))
 
     def get_event_limits(self) -> EventLimits:
         """Return how many events a minute Heap may be sent.
 
         :raises ConfigurationError: an extra is no whole number above 0.
         """
-        extra, usual = self.get_connection(self.heap_conn_id).extra_dejson, EventLimits()
-        return EventLimits(
-            events=whole_number(extra, "events_per_minute", usual.events),
-            events_per_identity=whole_number(
-                extra, "events_per_identity_per_minute", usual.events_per_identity
-            ),
-        )
+        from airflow_provider_heapbraze.hooks._clients import event_limits
+
+        return event_limits(self.get_connection(self.heap_conn_id))
 
     def get_pii_salt(self) -> str | None:
         """Return the salt for hashes of personal data, or None."""
@@ -97,39 +77,9 @@ class HeapHook(BaseHook):
 
         :returns: whether that went well, and what it means.
         """
+        from airflow_provider_heapbraze.hooks._clients import try_heap
+
         try:
-            return True, self._try()
+            return True, try_heap(self.get_connection(self.heap_conn_id))
         except HeapBrazeError as error:
             return False, str(error)
-
-    def _try(self) -> str:
-        connection, app_id, api_key = self._read()
-        host = _host(connection)
-        if api_key:
-            host = address(connection) or TOKEN_HOST
-        with closing(open_transport(connection, host, once=True)) as transport:
-            client = HeapClient(transport, app_id, api_key)
-            if api_key:
-                client.check_api_key()
-                return "The app id and the API key are accepted."
-            client.check_reachable()
-            return (
-                "Heap answers. Whether it knows the app id cannot be tried without an API key: every other "
-                "call writes."
-            )
-
-    def _read(self) -> tuple[Connection, str, str | None]:
-        """Return the connection, its app id and its API key."""
-        connection = self.get_connection(self.heap_conn_id)
-        secrets(connection.extra_dejson.get("webhook_secret"))
-        app_id = text(connection.login)
-        if not app_id:
-            raise ConfigurationError(
-                f"The Heap connection {self.heap_conn_id!r} has no login: fill in the app id of your "
-                "environment."
-            )
-        return connection, app_id, secret(connection.password)
-
-
-def _host(connection: Connection) -> str:
-    return address(connection) or region_host(text(connection.extra_dejson.get("region")) or "us")

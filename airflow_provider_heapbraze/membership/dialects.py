@@ -101,7 +101,7 @@ class Dialect:
             for name, text, dialect in (
                 ("first_digest", self.digest.replace("FIRST", "1"), self.name),
                 ("second_digest", self.digest.replace("FIRST", "16"), self.name),
-                ("byte_length", self.byte_length, self.name),
+                ("size_in_bytes", self.byte_length, self.name),
                 ("trimmed", f"trim(v, '{spaces}')", "duckdb"),
                 ("says_yes", SAYS_YES.format("v"), "duckdb"),
             ):
@@ -146,7 +146,7 @@ DIALECTS = {
         "bigquery",
         digest="CAST(CAST(CONCAT('0x', SUBSTR(TO_HEX(MD5(v)), FIRST, 15)) AS INT64) AS NUMERIC)",
         byte_length="BYTE_LENGTH(v)",
-        schema_there=f"SELECT 1 FROM {SCHEMA}.INFORMATION_SCHEMA.TABLES LIMIT 1",
+        schema_there=f"SELECT count(*) FROM {SCHEMA}.INFORMATION_SCHEMA.TABLES",
         tables=f"SELECT table_name FROM {SCHEMA}.INFORMATION_SCHEMA.TABLES",
         columns=f"SELECT column_name, data_type FROM {SCHEMA}.INFORMATION_SCHEMA.COLUMNS "
         "WHERE table_name = '{0}'",
@@ -172,8 +172,8 @@ def dialect_of(conn_type: str, conn_id: str) -> Dialect:
     if conn_type not in DIALECTS:
         raise ConfigurationError(
             f"engine={conn_id!r} is a connection of type {conn_type!r}, in which nothing can be matched. "
-            f"Nothing was sent. Give one of the types {', '.join(sorted(DIALECTS))}, or leave engine out: DuckDB "
-            "matches what any database gives."
+            f"Nothing was sent. Give one of the types {', '.join(sorted(DIALECTS))}, or leave engine out: "
+            "DuckDB matches what any database gives."
         )
     try:
         import sqlglot  # noqa: F401

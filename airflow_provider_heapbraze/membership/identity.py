@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
-from airflow_provider_heapbraze.membership.rule import ROLES, rule
-from airflow_provider_heapbraze.membership.values import SPACES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_provider_heapbraze.membership.values import Reading
 
+# What a column can be to the matching rule.
+ROLES = ("external_id", "alias_name", "device_id", "identified")
 # Heap: Add user properties: "identity: case-sensitive string, at most 255 characters".
 MOST_CHARACTERS = 255
 
@@ -100,6 +100,8 @@ class IdentityMapping:
 
     def rule(self, members: str, cells: Mapping[str, str], readings: Mapping[str, Reading]) -> str:
         """Return the matching rule as a query; see :func:`.rule.rule`."""
+        from airflow_provider_heapbraze.membership.rule import rule
+
         return rule(members, cells, readings)
 
 
@@ -122,6 +124,8 @@ class HeapIdentity:
 
     def rule(self, members: str, cells: Mapping[str, str], readings: Mapping[str, Reading]) -> str:  # noqa: ARG002 - an export's values are texts
         """Return the query that gives every member the identity; see :func:`.rule.rule` for its columns."""
+        from airflow_provider_heapbraze.membership.values import SPACES
+
         return f"""
             WITH member AS (
                 SELECT "row", {cells["identity"]} AS identity FROM ({members})

@@ -12,10 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar
 
-from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
-from airflow_provider_heapbraze.membership import files
-from airflow_provider_heapbraze.membership.columns import arrow_column, column
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -96,6 +93,9 @@ class FileMembers:
 
     def parts(self, space: Workspace, access: Access, columns: Sequence[str]) -> Iterator[Part]:
         """Give one part per file; see :class:`Members`."""
+        from airflow_provider_heapbraze import storage
+        from airflow_provider_heapbraze.membership import files
+
         seen: set[str] = set()
         for path in files.find(self.path, access):
             read = files.READERS[files.format_of(path.name, self.format)]
@@ -127,9 +127,11 @@ class SqlMembers:
 
     def parts(self, space: Workspace, access: Access, columns: Sequence[str]) -> Iterator[Part]:
         """Give one part per chunk of rows; see :class:`Members`."""
+        from airflow_provider_heapbraze.membership.files import column_place
+
         asked_at = datetime.now(UTC)
         with access.query(self.conn_id, self.sql) as (names, chunks):
-            places = [files.column_place(name, names, "The query of SqlMembers") for name in columns]
+            places = [column_place(name, names, "The query of SqlMembers") for name in columns]
             for chunk in _at_least_one(chunks):
                 yield Part("The query of SqlMembers", _show(space, chunk, places), asked_at)
 
@@ -166,6 +168,8 @@ def _at_least_one(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
 def _show(space: Workspace, chunk: Chunk, places: Sequence[int]) -> str:
     """Show rows to DuckDB as the table ``chunk``; return the query that gives their columns."""
     import pyarrow as pa
+
+    from airflow_provider_heapbraze.membership.columns import arrow_column, column
 
     arrays, cells = {}, []
     for i, place in enumerate(places):

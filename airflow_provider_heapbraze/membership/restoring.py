@@ -11,6 +11,8 @@ from airflow_provider_heapbraze.membership.entries import Commit
 from airflow_provider_heapbraze.membership.holding import KEY, load_snapshot
 from airflow_provider_heapbraze.membership.matching import keep_identifiers, load_others, match_folder
 from airflow_provider_heapbraze.membership.one_person import NO_LINKS, OWNER
+from airflow_provider_heapbraze.membership.table_records import SUFFIX, read_record
+from airflow_provider_heapbraze.membership.tables import digest_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +46,16 @@ def find_run(ledger: TargetLedger, run_id: str) -> Commit:
         f"{problem} of {ledger.target.folder} that ended is called {run_id}. Nothing was sent. Give one of: "
         f"{shown or 'none has ended yet'}."
     )
+
+
+def engine_of_run(ledger: TargetLedger, commit: Commit) -> str:
+    """Return the warehouse that has a run's snapshot; empty where it is a file."""
+    if commit.snapshot is None or not commit.snapshot.endswith(SUFFIX):
+        return ""
+    record = read_record(ledger.path(commit.snapshot), digest_in(commit.snapshot))
+    if record is None:
+        raise ledger.not_as_logged(commit.snapshot)
+    return record.engine
 
 
 def match_of_run(ledger: TargetLedger, commit: Commit, root: Path) -> MatchResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_provider_heapbraze.membership.identity import ROLES
 from airflow_provider_heapbraze.membership.values import MOST_BYTES
 
 if TYPE_CHECKING:
@@ -11,8 +12,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_heapbraze.membership.values import Reading
 
-CANDIDATES = ("external_id", "alias_name", "device_id")
-ROLES = (*CANDIDATES, "identified")
+CANDIDATES = tuple(role for role in ROLES if role != "identified")
 
 
 def rule(members: str, cells: Mapping[str, str], readings: Mapping[str, Reading]) -> str:
@@ -82,7 +82,7 @@ def _value(role: str, cells: Mapping[str, str], readings: Mapping[str, Reading])
 
 
 def _measured(role: str) -> str:
-    too_long = f"CASE WHEN byte_length({role}) > {MOST_BYTES} THEN 'too_long' END"
+    too_long = f"CASE WHEN size_in_bytes({role}) > {MOST_BYTES} THEN 'too_long' END"
     return f"coalesce({role}_problem, {too_long}) AS {role}_problem"
 
 

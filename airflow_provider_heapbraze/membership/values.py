@@ -52,7 +52,7 @@ MACROS = f"""
     CREATE TEMP MACRO bytes_text(v) AS CASE WHEN is_text(v) THEN decode(v) END;
     CREATE TEMP MACRO bytes_problem(v) AS CASE WHEN NOT is_text(v) THEN 'not_text' END;
 
-    CREATE TEMP MACRO byte_length(v) AS strlen(v);
+    CREATE TEMP MACRO size_in_bytes(v) AS strlen(v);
     CREATE TEMP MACRO says_yes(v) AS {SAYS_YES.format("v")};
 """
 

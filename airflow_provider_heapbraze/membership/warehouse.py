@@ -218,9 +218,7 @@ class WarehouseSpace:
 
     def _schema_is_there(self) -> bool:
         try:
-            return bool(
-                self._database.run(self._dialect.schema_there) or self._dialect.tables.startswith("SELECT")
-            )
+            return bool(self._database.run(self._dialect.schema_there))
         except ConfigurationError:
             return False
 

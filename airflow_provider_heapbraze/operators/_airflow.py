@@ -1,4 +1,4 @@
-"""What the operators know of Airflow and the core does not: paths, connections, run ids and exceptions."""
+"""What the operators know of Airflow and the core does not: run ids, arguments and exceptions."""
 
 from __future__ import annotations
 
@@ -23,22 +23,16 @@ from airflow_provider_heapbraze.clients.errors import (
     HeapBrazeError,
     PermanentError,
 )
-from airflow_provider_heapbraze.locations import path_of
 from airflow_provider_heapbraze.membership.errors import GuardBreachedError
 from airflow_provider_heapbraze.operators._lineage import Flow, lineage
-from airflow_provider_heapbraze.operators._queries import query_tag, streamed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
     from datetime import datetime
-    from pathlib import Path
 
     import jinja2
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
-
-    from airflow_provider_heapbraze.membership.members import Chunk
 
 LABEL = "{{ task.label or ti.map_index }}"
 OUT_OF_TIME = "the-task-ran-out-of-time"
@@ -86,14 +80,21 @@ class HeapBrazeOperator(LabelledOperator):
     Airflow renders such an object in place. Mapped task instances that run in one process (``dag.test()``)
     share it, so each renders a copy of its own: else the second cohort would get the members of the first.
 
-    A subclass says in ``_flow`` what it reads and writes, as soon as it knows.
+    Whoever does a task's work says in ``flow`` what is read and written, as soon as that is known, and in
+    ``stop_work`` what asks the work to end soon.
     """
 
-    _flow = Flow()
+    flow = Flow()
+    stop_work: Callable[[], None] | None = None
 
     def get_openlineage_facets_on_complete(self, _task_instance: Any) -> OperatorLineage[Any, Any] | None:
         """Say what was read and written; OpenLineage's provider asks, also after a failure."""
-        return lineage(self._flow)
+        return lineage(self.flow)
+
+    def on_kill(self) -> None:
+        """Record what was accepted before the process goes."""
+        if self.stop_work is not None:
+            self.stop_work()
 
     def render_template_fields(self, context: Context, jinja_env: jinja2.Environment | None = None) -> None:
         """Render every template field, nested ones in a copy."""
@@ -108,26 +109,6 @@ def shown_progress(context: Context) -> Callable[[dict[str, Any]], None] | None:
     """Return what keeps a run's progress in the task's state store: from 3.3 on Airflow's UI shows it."""
     store = context.get("task_state_store")
     return None if store is None else lambda numbers: store.set("progress", numbers)
-
-
-class AirflowAccess:
-    """Files through object storage paths, rows through database hooks.
-
-    :param ledger: folder of all ledgers.
-    :param context: of the task that reads.
-    """
-
-    def __init__(self, ledger: Path, context: Context) -> None:
-        self.ledger = ledger
-        self._tag = query_tag(context)
-
-    def path(self, uri: str) -> Path:
-        """Return the path of a file."""
-        return path_of(uri)
-
-    def query(self, conn_id: str, sql: str) -> AbstractContextManager[tuple[list[str], Iterator[Chunk]]]:
-        """Run a query, marked with the task's names, and stream its rows; see :func:`streamed`."""
-        return streamed(conn_id, sql, self._tag)
 
 
 @contextmanager

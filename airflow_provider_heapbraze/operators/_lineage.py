@@ -26,11 +26,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from airflow_provider_heapbraze.membership.members import SqlMembers
-from airflow_provider_heapbraze.segments_sync.members import SegmentSyncMembers
-
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
+
+    from airflow_provider_heapbraze.members import SqlMembers
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,8 @@ def in_heap(environment: str, kind: str, name: str = "") -> Place:
 
 def sources_of(members: Any) -> tuple[Place, ...]:
     """Return the datasets that members come from."""
+    from airflow_provider_heapbraze.members import SegmentSyncMembers, SqlMembers
+
     if isinstance(members, SqlMembers):
         return _tables(members) or (Place("airflow://connection", members.conn_id),)
     path = str(getattr(members, "path", ""))

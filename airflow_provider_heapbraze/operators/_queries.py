@@ -70,12 +70,12 @@ def streamed(conn_id: str, sql: str, tag: str) -> Iterator[tuple[list[str], Iter
     :raises ConfigurationError: it is no such connection, no ``SELECT``, or the database refuses the query.
     :raises TransientError: the database cannot be reached, or is lost half-way.
     """
-    hook = _hook(conn_id)
+    hook = hook_of(conn_id)
     if not _QUERY.match(sql):
         raise _no_rows()
     # At the end: some databases drop what stands before a query. On a line of its own, as `--` may precede.
     tagged = f"{sql.rstrip().rstrip(';')}\n/* {tag} */"
-    answer = _Answer(conn_id)
+    answer = Answer(conn_id, "The query of SqlMembers")
     connection = answer.of(hook.get_conn, connecting=True)
     try:
         cursor = answer.of(partial(_cursor, hook, connection))
@@ -84,12 +84,12 @@ def streamed(conn_id: str, sql: str, tag: str) -> Iterator[tuple[list[str], Iter
             names, chunks = answer.of(start)
             yield names, answer.all_of(chunks)
         finally:
-            _close(cursor)
+            close(cursor)
     finally:
-        _close(connection)
+        close(connection)
 
 
-def _hook(conn_id: str) -> Any:
+def hook_of(conn_id: str) -> Any:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
     hook = _named_hook(conn_id)
@@ -185,7 +185,7 @@ def _after(first: Chunk | None, chunks: Iterator[Chunk]) -> Iterator[Chunk | Non
     yield from chunks
 
 
-def _close(opened: Any) -> None:
+def close(opened: Any) -> None:
     """Close; a connection that is lost already may complain, and that would hide why."""
     with suppress(Exception):
         opened.close()
@@ -195,14 +195,16 @@ def _no_rows() -> ConfigurationError:
     return ConfigurationError("The query of SqlMembers gives no rows: it must be a SELECT. Nothing was sent.")
 
 
-class _Answer:
+class Answer:
     """What a database answers, piece by piece; its errors become ours, and quote no row.
 
     :param conn_id: for messages.
+    :param what: what it is that may fail, for messages.
     """
 
-    def __init__(self, conn_id: str) -> None:
+    def __init__(self, conn_id: str, what: str) -> None:
         self._conn_id = conn_id
+        self._what = what
         self._rows = 0
 
     def all_of(self, chunks: Iterator[Chunk | None]) -> Iterator[Chunk]:
@@ -234,7 +236,7 @@ class _Answer:
         lasting = state[:2] in _LASTING if state else not names.isdisjoint(_LASTING_TYPES)
         code = f", SQLSTATE {state}" if state else ""
         return (ConfigurationError if lasting else TransientError)(
-            f"The query of SqlMembers failed {place}, on connection {self._conn_id!r} "
+            f"{self._what} failed {place}, on connection {self._conn_id!r} "
             f"({type(error).__name__}{code}){f': {text}' if text else ''}. Nothing was sent. "
             f"{'Mend the query or the connection, then clear the task.' if lasting else 'A retry may pass.'}"
             f"{'' if text else not_shown}"

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
 
 from airflow_provider_heapbraze.locations import path_of
-from airflow_provider_heapbraze.membership.entries import Approval
 from airflow_provider_heapbraze.membership.guards import Breach
-from airflow_provider_heapbraze.membership.ledger import decide, plan_folder
 from airflow_provider_heapbraze.operators._airflow import LabelledOperator, airflow_errors, item, text
 
 if TYPE_CHECKING:
@@ -63,6 +61,9 @@ class BrazeCohortApprovalOperator(LabelledOperator, ApprovalOperator):
 
     def execute(self, context: Context) -> Any:
         """Ask, where there is something to ask."""
+        # Parsing a DAG file must not load what reads the ledger.
+        from airflow_provider_heapbraze.membership.ledger import plan_folder
+
         with airflow_errors():
             uri = item(self.plan, "uri", "plan")
             if not self.plan["breaches"]:
@@ -84,6 +85,9 @@ class BrazeCohortApprovalOperator(LabelledOperator, ApprovalOperator):
         return super().execute_complete(context, event)
 
     def _keep(self, context: Context, event: Mapping[str, Any]) -> None:
+        from airflow_provider_heapbraze.membership.entries import Approval
+        from airflow_provider_heapbraze.membership.ledger import decide, plan_folder
+
         ti = context["ti"]
         asked = ti.xcom_pull(key=ASKED, task_ids=ti.task_id, map_indexes=ti.map_index)
         user = event["responded_by_user"]

@@ -3,57 +3,17 @@
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.hooks.braze import BrazeHook
-from airflow_provider_heapbraze.links import HeapBrazeRunLink, push_run_link
-from airflow_provider_heapbraze.locations import ledger_root, path_of
-from airflow_provider_heapbraze.membership.arguments import limit, share
-from airflow_provider_heapbraze.membership.damping import Damping
-from airflow_provider_heapbraze.membership.entries import Target
+from airflow_provider_heapbraze.links import HeapBrazeRunLink
 from airflow_provider_heapbraze.membership.guards import Guards
-from airflow_provider_heapbraze.membership.judged import judge
-from airflow_provider_heapbraze.membership.ledger import TargetLedger
-from airflow_provider_heapbraze.membership.matching import match_folder, read_match
-from airflow_provider_heapbraze.membership.planning import Request, make_plan
-from airflow_provider_heapbraze.membership.restoring import find_run, match_of_run
-from airflow_provider_heapbraze.membership.senders import (
-    ATTRIBUTE_KINDS,
-    COHORT_KINDS,
-    AttributeSender,
-    CohortSender,
-)
-from airflow_provider_heapbraze.membership.sync import Sync
-from airflow_provider_heapbraze.operators._airflow import (
-    AirflowAccess,
-    HeapBrazeOperator,
-    airflow_errors,
-    as_of,
-    choice,
-    flag,
-    guarded,
-    item,
-    required,
-    run_id,
-    shown_progress,
-    text,
-    whole_number,
-)
-from airflow_provider_heapbraze.operators._apart import apart
-from airflow_provider_heapbraze.operators._lineage import Flow, Place, as_xcom, in_braze, located, of_xcom
-from airflow_provider_heapbraze.operators._results import asset_of, import_result, update_assets
-from airflow_provider_heapbraze.overview.keeping import kept_in_view
+from airflow_provider_heapbraze.operators._airflow import HeapBrazeOperator, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow.sdk import Context
-
-    from airflow_provider_heapbraze.clients.braze import BrazeClient
-    from airflow_provider_heapbraze.membership.delivery import Sender
 
 CohortDelivery = Literal["cohort", "attribute"]
 
@@ -97,73 +57,15 @@ class _CohortOperator(HeapBrazeOperator):
         """Say which cohort."""
         return text(self.cohort_id)
 
-    def _target_id(self) -> str:
-        return _target_id(self.delivery, self.cohort_id, self.attribute)
-
-    def _place(self, client: BrazeClient) -> Place:
-        return in_braze(client.base_url, self.delivery, self._target_id())
-
-    def _sender(self, client: BrazeClient) -> Sender:
-        if self.delivery == "cohort":
-            return CohortSender(client, self._target_id())
-        return AttributeSender(client, self._target_id())
-
-    def _ledger(self, client: BrazeClient) -> TargetLedger:
-        return TargetLedger(
-            ledger_root(self.ledger),
-            cohort_target(client, self.delivery, self.cohort_id, self.attribute),
-        )
-
-    def _access(self, context: Context) -> AirflowAccess:
-        return AirflowAccess(ledger_root(self.ledger), context)
-
-    def _kinds(self) -> tuple[str, ...]:
-        return COHORT_KINDS if self.delivery == "cohort" else ATTRIBUTE_KINDS
-
 
 class _SendingOperator(_CohortOperator):
-    """What importing and restoring have in common: a plan is delivered, and can be stopped."""
+    """What importing and restoring have in common: a plan is delivered, unless a guard stops it."""
 
     template_fields: Sequence[str] = (*_CohortOperator.template_fields, "on_breach")
 
     def __init__(self, *, on_breach: Literal["fail", "skip"] = "fail", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.on_breach = on_breach
-        self._sync: Sync | None = None
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Send what there is to send, and return what happened in numbers."""
-        hook = BrazeHook(self.braze_conn_id)
-        with airflow_errors(), guarded(self.on_breach), hook.get_conn() as client:
-            ledger = self._ledger(client)
-            push_run_link(context, "targets", ledger.folder.name, run_id(context))
-            self._flow = self._flow_of(self._place(client), located(ledger.uri("")))
-            sync = self._sync = Sync(
-                ledger,
-                self._sender(client),
-                client.statistics,
-                self._access(context),
-                show=shown_progress(context),
-            )
-            with kept_in_view(ledger):
-                report = apart(lambda: self._send(sync, ledger, context), sync.stop)
-        result = import_result(report)
-        counts = report["waterfall"]["members"], result["acknowledged"], result["size"]
-        self._flow = self._flow.counted(*counts)
-        extra = {key: result[key] for key in ("size", "adds", "removes")}
-        update_assets(context, self.outlets, asset_of("braze", self.delivery, self._target_id()), extra)
-        return result
-
-    def on_kill(self) -> None:
-        """Record what was accepted before the process goes."""
-        if self._sync is not None:
-            self._sync.stop()
-
-    def _send(self, sync: Sync, ledger: TargetLedger, context: Context) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def _flow_of(self, cohort: Place, ledger: Place) -> Flow:
-        raise NotImplementedError
 
 
 class _MatchedOperator(_CohortOperator):
@@ -195,28 +97,6 @@ class _MatchedOperator(_CohortOperator):
         self.remove_after_runs = remove_after_runs
         self.remove_after_hours = remove_after_hours
 
-    def _request(self, context: Context, *, force_full: bool) -> Request:
-        folder = path_of(item(self.match, "uri", "match"))
-        # The same people at another time are the same match: what is kept there has the first time.
-        taken_at = datetime.fromisoformat(item(self.match, "taken_at", "match"))
-        cohort = self.delivery == "cohort"
-        return Request(
-            run_id=run_id(context),
-            match=replace(read_match(folder), taken_at=taken_at),
-            match_folder=folder,
-            kinds=self._kinds(),
-            name=required(self.cohort_name, "cohort_name") if cohort else None,
-            force_full=force_full,
-            as_of=as_of(context),
-            goes_on=force_full,
-            reassert_share=share(self.reassert_share, "reassert_share"),
-            damping=self._damping(),
-        )
-
-    def _damping(self) -> Damping:
-        runs = whole_number(text(self.remove_after_runs) or 1, "remove_after_runs")
-        return Damping(runs, limit(self.remove_after_hours, "remove_after_hours") or 0)
-
 
 class BrazeCohortPlanOperator(_MatchedOperator):
     """Write down what an import would change, and send nothing.
@@ -240,35 +120,9 @@ class BrazeCohortPlanOperator(_MatchedOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan, and return what would be sent."""
-        with airflow_errors(), BrazeHook(self.braze_conn_id).get_conn() as client:
-            ledger, sender = self._ledger(client), self._sender(client)
-            push_run_link(context, "targets", ledger.folder.name, run_id(context))
-            sources = of_xcom(self.match)
-            self._flow = Flow(sources, (located(ledger.uri("")),))
-            request = self._request(context, force_full=False)
-            with kept_in_view(ledger):
-                plan = make_plan(ledger, ledger.last(), request)
-                breaches = judge(plan, ledger, self.guards, self._access(context))
-            naming = plan.name is not None and not plan.name_known
-            requests = plan.requests(sender.rows_per_request) + naming
-            budget = client.cohort_budget if self.delivery == "cohort" else client.track_budget
-            seconds = budget.seconds_for(requests)
-        self._flow = self._flow.counted(plan.counts["members"], plan.rows)
-        for breach in breaches:
-            self.log.warning("An import would be stopped: %s", breach)
-        return {
-            "uri": ledger.uri(plan.folder),
-            "plan_id": plan.plan_id,
-            "name": request.name or self._target_id(),
-            "adds": plan.adds,
-            "removes": plan.removes,
-            "unchanged": plan.counts["unchanged"],
-            "change": {name: plan.change[name] for name in ("held", "adds", "removes")},
-            "requests": requests,
-            "seconds_at_limit": round(seconds, 1),
-            "breaches": [breach.as_dict() for breach in breaches],
-            "sources": as_xcom(sources),
-        }
+        from airflow_provider_heapbraze.operators._work.cohort import plan
+
+        return plan(self, context)
 
 
 class BrazeCohortImportOperator(_SendingOperator, _MatchedOperator):
@@ -313,18 +167,11 @@ class BrazeCohortImportOperator(_SendingOperator, _MatchedOperator):
         self.plan = plan
         self.force_full = force_full
 
-    def _send(self, sync: Sync, _ledger: TargetLedger, context: Context) -> dict[str, Any]:
-        if bool(self.match) == bool(self.plan):
-            raise ConfigurationError("Give either match or plan, not both. Nothing was sent.")
-        force_full = flag(self.force_full, "force_full")
-        if not self.plan:
-            return sync.run(self._request(context, force_full=force_full), self.guards)
-        if force_full:
-            raise ConfigurationError("force_full makes a new plan: give match, not plan. Nothing was sent.")
-        return sync.apply(item(self.plan, "plan_id", "plan"), run_id(context), self.guards)
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Send what there is to send, and return what happened in numbers."""
+        from airflow_provider_heapbraze.operators._work.cohort import import_match_or_plan
 
-    def _flow_of(self, cohort: Place, ledger: Place) -> Flow:
-        return Flow(of_xcom(self.match or self.plan), (cohort, ledger))
+        return import_match_or_plan(self, context)
 
 
 class BrazeCohortRestoreOperator(_SendingOperator):
@@ -350,40 +197,8 @@ class BrazeCohortRestoreOperator(_SendingOperator):
         super().__init__(**kwargs)
         self.run_id = run_id
 
-    def _send(self, sync: Sync, ledger: TargetLedger, context: Context) -> dict[str, Any]:
-        commit = find_run(ledger, required(self.run_id, "run_id"))
-        root = ledger_root(self.ledger)
-        match = match_of_run(ledger, commit, root)
-        self.log.info("Restoring what run %s left: %s people.", commit.run_id, f"{commit.size:,}")
-        request = Request(
-            run_id=run_id(context),
-            match=match,
-            match_folder=match_folder(root, match.fingerprint),
-            kinds=self._kinds(),
-            name=commit.name,
-            force_full=False,
-            as_of=as_of(context),
-            goes_on=True,
-        )
-        return sync.run(request, self.guards)
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Send what there is to send, and return what happened in numbers."""
+        from airflow_provider_heapbraze.operators._work.cohort import restore
 
-    def _flow_of(self, cohort: Place, ledger: Place) -> Flow:
-        return Flow((ledger,), (cohort, ledger))
-
-
-def cohort_target(client: BrazeClient, delivery: str, cohort_id: Any, attribute: Any) -> Target:
-    """Return the target that an import writes to.
-
-    :raises ConfigurationError: the cohort's id or the attribute is missing.
-    """
-    place = _target_id(choice(delivery, "delivery", ("cohort", "attribute")), cohort_id, attribute)
-    if delivery == "cohort":
-        return Target(
-            delivery,
-            {"braze": client.base_url, "partner": client.keys.partner_name, "cohort_id": place},
-        )
-    return Target(delivery, {"braze": client.base_url, "attribute": place})
-
-
-def _target_id(delivery: str, cohort_id: Any, attribute: Any) -> str:
-    return required(cohort_id, "cohort_id") if delivery == "cohort" else required(attribute, "attribute")
+        return restore(self, context)

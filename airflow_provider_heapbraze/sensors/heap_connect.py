@@ -15,8 +15,6 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_heapbraze.clients.errors import PermanentError
-from airflow_provider_heapbraze.heap_connect.manifests import find_manifests
-from airflow_provider_heapbraze.heap_connect.seen import SeenDumps, take_dump
 from airflow_provider_heapbraze.locations import ledger_root, path_of
 from airflow_provider_heapbraze.operators._airflow import airflow_errors, choice, required, run_id, text
 from airflow_provider_heapbraze.triggers.heap_connect import NEW_DUMP, HeapConnectDumpTrigger
@@ -112,6 +110,9 @@ class HeapConnectDumpSensor(BaseSensorOperator):
         return self._taken(look.dump)
 
     def _look(self, context: Context) -> Look:
+        # Parsing a DAG file must not load what reads manifests.
+        from airflow_provider_heapbraze.heap_connect.seen import SeenDumps, take_dump
+
         ti = context["ti"]
         with airflow_errors():
             path = required(self.path, "path")
@@ -124,6 +125,8 @@ class HeapConnectDumpSensor(BaseSensorOperator):
 
     def _look_at_arguments(self) -> None:
         """Refuse what cannot be meant; of a path without dumps nobody knows, so it is only told."""
+        from airflow_provider_heapbraze.heap_connect.manifests import find_manifests
+
         with airflow_errors():
             choice(self.on_timeout, "on_timeout", ("fail", "skip"))
             if not find_manifests(path_of(required(self.path, "path"))):

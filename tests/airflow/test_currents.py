@@ -209,7 +209,7 @@ def test_a_server_that_fails_for_long_leaves_the_task_to_be_retried(exporting, m
     put(exporting, samples.TYPES[0])
     exporting.sandbox.faults(rates={"5xx-before": 1.0})
     one_try = partial(_connection.open_transport, once=True)
-    monkeypatch.setattr("airflow_provider_heapbraze.hooks.heap.open_transport", one_try)
+    monkeypatch.setattr("airflow_provider_heapbraze.hooks._clients.open_transport", one_try)
     with pytest.raises(AirflowException, match="the server failed") as raised:
         operator(exporting).execute(context())
     assert not isinstance(raised.value, AirflowFailException), "Airflow tries again"

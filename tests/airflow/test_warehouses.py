@@ -22,7 +22,7 @@ from airflow.sdk import BaseHook
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError, TransientError
 from airflow_provider_heapbraze.members import IdentityMapping, SqlMembers
 from airflow_provider_heapbraze.membership.matching import match
-from airflow_provider_heapbraze.operators._airflow import AirflowAccess
+from airflow_provider_heapbraze.operators._access import AirflowAccess
 from tests.airflow.cohorts import context
 from tests.unit.membership.members_conformance import outcome
 from tests.unit.membership.segment_conformance import SECRET, SegmentConformance, many_identities
