@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_heapbraze.membership.space import keep
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from airflow_provider_heapbraze.membership.entries import Entry
     from airflow_provider_heapbraze.membership.ledger import TargetLedger
@@ -33,15 +33,18 @@ def load_carried(space: Space, ledger: TargetLedger, last: Entry | None, name: s
         raise ledger.not_as_logged(file)
 
 
-def write_carried(space: Space, ledger: TargetLedger, plan_id: str, names: Sequence[str]) -> dict[str, str]:
+def write_carried(
+    space: Space, ledger: TargetLedger, plan_id: str, tables: Mapping[str, str]
+) -> dict[str, str]:
     """Write tables down beside a plan, but for those that are empty.
 
+    :param tables: names, with their columns.
     :returns: the files by the tables' names, for the plan's memory.
     """
     folder = f"plans/{plan_id}"
     carried = {}
-    for name in names:
+    for name, columns in tables.items():
         if space.count(name):
-            space.stage(f"{name}_carried", f"SELECT * FROM {name}")
+            space.stage(f"{name}_carried", f"SELECT {columns} FROM {name}")
             carried[name] = f"{folder}/{keep(space, f'{name}_carried', ledger.path(f'{folder}/{name}'))}"
     return carried

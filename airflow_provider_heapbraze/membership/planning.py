@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
 from airflow_provider_heapbraze.membership.carried import write_carried
 from airflow_provider_heapbraze.membership.changing import add
-from airflow_provider_heapbraze.membership.damping import Damping, keep_leavers
+from airflow_provider_heapbraze.membership.damping import LEAVING, Damping, keep_leavers
 from airflow_provider_heapbraze.membership.entries import (
     Commit,
     Memory,
@@ -42,6 +42,7 @@ from airflow_provider_heapbraze.membership.holding import (
 )
 from airflow_provider_heapbraze.membership.matching import IDENTIFIERS, OTHERS, load_table
 from airflow_provider_heapbraze.membership.one_person import (
+    OWNER,
     assert_whom_a_removal_takes,
     keep_whom_another_identifier_holds,
     load_links,
@@ -137,7 +138,7 @@ def _make_plan(ledger: TargetLedger, last: Last | None, request: Request) -> Pla
         _meet(space)
         written = space.publish(f"{KEY}, remove", "change", ORDER, ledger.path(changes_of(plan_id)))
         counts = {**_counts(space, request, start.held), "leaving": leaving}
-        carried = write_carried(space, ledger, plan_id, ("leaving", "links", "unsure"))
+        carried = write_carried(space, ledger, plan_id, CARRIED)
         named = _surely_named(ledger, start.last)
         plan = Plan(
             number=number,
@@ -282,6 +283,7 @@ def _changes(space: Space, slice_: Slice) -> None:
     space.table("leavers", f"SELECT {KEY} FROM change WHERE remove AND NOT again")
 
 
+CARRIED = {"leaving": LEAVING, "links": f"{KEY}, {OWNER}", "unsure": f"{KEY}, remove"}
 # Removals first, the repeated ones after the others; then the additions. The rest is for a change set that is
 # the same to the last bit, whoever made it.
 ORDER = f"CASE WHEN NOT remove THEN 2 WHEN again THEN 1 ELSE 0 END, {KEY}"

@@ -287,9 +287,13 @@ class WarehouseSpace:
         if len(parts) == 1:
             self._views[name] = self._views[f"{name}_part_0"]
             return
-        union = " UNION ALL ".join(f"SELECT * FROM {name}_part_{number}" for number in range(len(parts)))
         everything = ", ".join(f'"{column.name}"' for column in declared)
-        self.table(name, f"SELECT {everything} FROM ({union}) a")
+        self.table(
+            name,
+            " UNION ALL ".join(
+                f"SELECT {everything} FROM {name}_part_{number}" for number in range(len(parts))
+            ),
+        )
 
     def _parsed(self, query: str) -> exp.Query:
         """Read a query, and put what they stand for in the place of the names of ours."""

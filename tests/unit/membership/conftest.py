@@ -23,6 +23,7 @@ from airflow_provider_heapbraze.membership.senders import (
     AttributeSender,
     CohortSender,
 )
+from airflow_provider_heapbraze.membership.spaces import Spaces
 from airflow_provider_heapbraze.membership.sync import Sync
 from airflow_provider_heapbraze.sandbox import connections
 
@@ -49,7 +50,13 @@ class LocalAccess:
 
 
 class Nightly:
-    """One target, synchronised night after night against the sandbox."""
+    """One target, synchronised night after night against the sandbox.
+
+    A subclass does the set work elsewhere.
+    """
+
+    engine = ""
+    access = LocalAccess()
 
     def __init__(self, sandbox, folder, delivery="cohort"):
         self.sandbox = sandbox
@@ -58,7 +65,8 @@ class Nightly:
         place = (
             {"partner": "heap", "cohort_id": COHORT_ID} if delivery == "cohort" else {"attribute": ATTRIBUTE}
         )
-        self.ledger = TargetLedger(folder / "ledger", Target(delivery, {"braze": sandbox.url, **place}))
+        target = Target(delivery, {"braze": sandbox.url, **place})
+        self.ledger = TargetLedger(folder / "ledger", target, Spaces(self.access, self.engine))
         self.retry = RetryPolicy(first=0.005, cap=0.02)
         self.limits = BrazeLimits()
 
@@ -104,7 +112,7 @@ class Nightly:
         )
 
     def sync(self, client):
-        return Sync(self.ledger, self.sender(client), client.statistics, LocalAccess())
+        return Sync(self.ledger, self.sender(client), client.statistics, self.access)
 
     def run(self, rows, run_id="run-1", guards=ANYTHING_GOES, **how):
         with self.client() as client:
@@ -151,13 +159,13 @@ def nightly_class():
 
 
 @pytest.fixture
-def make_nightly(heapbraze_sandbox, tmp_path_factory):
+def make_nightly(heapbraze_sandbox, tmp_path_factory, nightly_class):
     """Make a target of its own in a sandbox with so many users; what was in the sandbox is gone."""
 
     def make(delivery="cohort", users=3000):
         heapbraze_sandbox.reset()
         heapbraze_sandbox.add_users(count=users)
-        return Nightly(heapbraze_sandbox, tmp_path_factory.mktemp("nightly"), delivery)
+        return nightly_class(heapbraze_sandbox, tmp_path_factory.mktemp("nightly"), delivery)
 
     return make
 

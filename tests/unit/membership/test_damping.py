@@ -98,7 +98,7 @@ def test_whom_a_died_run_only_asserted_again_leaves_like_anybody(nightly):
 def test_lost_leavers_stop_the_run(nightly):
     night(nightly, 1, EVERYBODY)
     night(nightly, 2, EVERYBODY - LEAVERS)
-    [file] = nightly.ledger.path("plans").glob("*/leaving-*.parquet")
+    [file] = nightly.ledger.path("plans").glob("*/leaving-*")
     file.unlink()
     seen = len(nightly.sent())
     with pytest.raises(LedgerDamagedError, match=r"leaving-"):

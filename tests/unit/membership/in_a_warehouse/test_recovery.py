@@ -1,0 +1,5 @@
+"""See the module of the same name beside this folder."""
+
+from __future__ import annotations
+
+from tests.unit.membership.test_recovery import *  # noqa: F403
