@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.airflow_home",
     "tests.postgres_server",
     "tests.redis_server",
+    "tests.spark_server",
 ]
 
 
@@ -32,9 +33,11 @@ def no_power_cut() -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what shares one Airflow on one worker: it is started once, or imported once."""
+    """Keep what shares one Airflow or one Spark on one worker: it is started once, or imported once."""
     for item in items:
         names = getattr(item, "fixturenames", ())
-        shared = next((name for name in ("running_airflow", "airflow_commands") if name in names), None)
+        shared = next(
+            (name for name in ("running_airflow", "airflow_commands", "spark") if name in names), None
+        )
         if shared:
             item.add_marker(pytest.mark.xdist_group(shared))
