@@ -73,11 +73,13 @@ class Dialect:
         return self.sql(selected(record.table, record.columns))
 
     def sql(self, query: exp.Expr) -> str:
-        """Write a query, of which every name is quoted: cases differ between warehouses."""
+        """Write a query, of which every name is quoted: cases differ between warehouses. It is used up."""
         from sqlglot import ErrorLevel
 
-        written = query.transform(self._ours, copy=True)
-        return str(written.sql(dialect=self.name, identify=True, unsupported_level=ErrorLevel.RAISE))
+        written = query.transform(self._ours, copy=False)
+        return str(
+            written.sql(dialect=self.name, identify=True, unsupported_level=ErrorLevel.RAISE, copy=False)
+        )
 
     def _ours(self, node: exp.Expr) -> exp.Expr:
         """Say in this dialect what sqlglot does not know."""

@@ -34,8 +34,8 @@ SETTINGS = {"autoinstall_known_extensions": "false", "autoload_known_extensions"
 MOST_MEMORY_GB = 5
 # The first and the second 15 hexadecimal digits of a text's MD5, as numbers: any database can have the same.
 DIGESTS = """
-    CREATE TEMP MACRO first_digest(v) AS (md5_number(v) >> 68)::BIGINT;
-    CREATE TEMP MACRO second_digest(v) AS ((md5_number(v) >> 8) & 1152921504606846975)::BIGINT;
+    CREATE TEMP MACRO first_digest(v) AS (('0x' || md5(v))::UHUGEINT >> 68)::BIGINT;
+    CREATE TEMP MACRO second_digest(v) AS ((('0x' || md5(v))::UHUGEINT >> 8) & 1152921504606846975)::BIGINT;
 """
 # Of columns that are no text.
 _TYPES = {

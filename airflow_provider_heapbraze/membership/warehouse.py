@@ -224,14 +224,15 @@ class WarehouseSpace:
 
     def _stage(self, name: str, query: exp.Query) -> None:
         there = f"{name}_{self._token}_{len(self._made)}"
+        columns = query.named_selects
         self._make(name, there, query)
-        columns = [column for column in query.named_selects if column]
         self._staged[name] = TableRecord(self.engine, there, columns, self.count(name))
 
     def _make(self, name: str, there: str, query: exp.Query) -> None:
+        columns = query.named_selects
         written = self._dialect.sql(query)
         self._database.run(f"CREATE TABLE {self._quoted(there)}{self._format()} AS {written}")
-        self._found(name, there, query.named_selects)
+        self._found(name, there, columns)
 
     def _found(self, name: str, there: str, columns: Sequence[str]) -> None:
         """Let a name stand for a table."""
@@ -306,7 +307,7 @@ class WarehouseSpace:
             shown.set("joins", node.args.get("joins"))
             return shown
 
-        parsed = parse_one(query, read="duckdb").transform(meant)
+        parsed = parse_one(query, read="duckdb").transform(meant, copy=False)
         assert isinstance(parsed, exp.Query)  # noqa: S101 - for mypy
         return parsed
 

@@ -246,7 +246,13 @@ class Answer:
 def _said(error: Exception) -> tuple[str, str]:
     """Return a database's SQLSTATE and what it says without details, as far as the driver tells."""
     fields = error.args[0] if error.args and isinstance(error.args[0], dict) else {}  # redshift_connector
-    told = str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or fields.get("C"))
+    status = getattr(error.args[0], "status", None) if error.args else None  # PyHive
+    told = str(
+        getattr(error, "sqlstate", None)
+        or getattr(error, "pgcode", None)
+        or getattr(status, "sqlState", None)
+        or fields.get("C")
+    )
     state = told if _SQLSTATE.fullmatch(told) else ""  # Snowflake's driver has "n/a"
     diagnosis = getattr(error, "diag", None)  # psycopg
     text = getattr(diagnosis, "message_primary", None) or fields.get("M") or ""

@@ -45,7 +45,8 @@ class AirflowDatabase:
     def _run(self, sql: str) -> list[tuple[Any, ...]]:
         cursor = self._connection.cursor()
         try:
-            cursor.execute(f"{sql}\n/* {self._tag} */")
+            # What is set has no end but that of the line.
+            cursor.execute(sql if sql.startswith("SET ") else f"{sql}\n/* {self._tag} */")
             return list(map(tuple, cursor.fetchall())) if sql.startswith(_QUERIES) else []
         finally:
             close(cursor)
