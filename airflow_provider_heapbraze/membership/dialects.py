@@ -68,6 +68,13 @@ class Dialect:
     rows_per_statement: int = 1000
     _parsed: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def schema(self) -> str:
+        """Return the name of our schema as it is written."""
+        from sqlglot import exp
+
+        return exp.to_identifier(SCHEMA, quoted=True).sql(dialect=self.name)
+
     def rows_of(self, record: TableRecord) -> str:
         """Return the query for a table's rows."""
         return self.sql(selected(record.table, record.columns))

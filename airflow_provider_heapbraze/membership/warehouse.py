@@ -86,7 +86,7 @@ class WarehouseSpace:
             self._database.run(statement)
         if not self._schema_is_there():
             try:
-                self._database.run(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+                self._database.run(f"CREATE SCHEMA IF NOT EXISTS {self._dialect.schema}")
             except ConfigurationError as error:
                 raise ConfigurationError(
                     f"The schema {SCHEMA} is not in the database of connection {self.engine!r}, and cannot "
@@ -141,7 +141,7 @@ class WarehouseSpace:
 
         types = {}
         for column, written, *more in self._database.run(self._dialect.columns.format(self._made[name])):
-            scale = more[0] if more and isinstance(more[0], int) else None
+            scale = more[0] if more and not isinstance(more[0], str) else None
             if not column or str(column).startswith("#"):
                 break  # Spark tells of partitions after the columns
             found = exp.DataType.build(str(written), dialect=self._dialect.name)

@@ -47,7 +47,9 @@ class AirflowDatabase:
         try:
             # What is set has no end but that of the line.
             cursor.execute(sql if sql.startswith("SET ") else f"{sql}\n/* {self._tag} */")
-            return list(map(tuple, cursor.fetchall())) if sql.startswith(_QUERIES) else []
+            # Trino does what it is told only while its answer is fetched.
+            answers = sql.startswith(_QUERIES) or self.dialect.name == "trino"
+            return list(map(tuple, cursor.fetchall())) if answers else []
         finally:
             close(cursor)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from itertools import count
 
 import pytest
 
 from airflow_provider_heapbraze.operators._access import AirflowAccess
 from tests.airflow.cohorts import context
-from tests.unit.membership.engine_conformance import COLUMNS, EngineConformance
+from tests.unit.membership.engine_conformance import COLUMNS, STORY, EngineConformance, tell_twice
 
 TYPES = {"double precision": "double", "integer": "int"}
 
@@ -58,5 +59,12 @@ def elsewhere(spark, tmp_path, monkeypatch, caplog):
     assert "user-1" not in caplog.text
 
 
+@pytest.mark.skipif(
+    not os.environ.get("HEAPBRAZE_SPARK"), reason="make soak: a night on Spark takes half a minute"
+)
 class TestSpark(EngineConformance):
-    pass
+    """All that every engine must do."""
+
+
+def test_a_story_of_awkward_people(elsewhere, tmp_path):
+    tell_twice(STORY[:2], elsewhere, tmp_path)

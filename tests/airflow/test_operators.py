@@ -27,7 +27,7 @@ from tests.airflow.cohorts import COHORT, PEOPLE, context, glance
 
 def test_what_the_tasks_return(pipeline, sandbox):
     matched = pipeline.match([*PEOPLE[:10], PEOPLE[0], " "])
-    assert set(matched) == {"uri", "fingerprint", "taken_at", "counts", "sources"}
+    assert set(matched) == {"uri", "fingerprint", "taken_at", "counts", "engine", "sources"}
     assert matched["counts"] == {
         "members": 12,
         "matched": 10,
@@ -51,6 +51,7 @@ def test_what_the_tasks_return(pipeline, sandbox):
         "name",
         "change",
         "seconds_at_limit",
+        "engine",
         "sources",
     }
     assert sandbox.requests() == [], "a plan sends nothing"

@@ -46,9 +46,9 @@ def flip_a_bit(path):
 
 
 DAMAGES = {
-    "snapshot flipped": lambda nightly: flip_a_bit(newest(nightly, "snapshots/*.parquet")),
-    "snapshot torn": lambda nightly: tear(newest(nightly, "snapshots/*.parquet")),
-    "snapshot gone": lambda nightly: newest(nightly, "snapshots/*.parquet").unlink(),
+    "snapshot flipped": lambda nightly: flip_a_bit(newest(nightly, "snapshots/*")),
+    "snapshot torn": lambda nightly: tear(newest(nightly, "snapshots/*")),
+    "snapshot gone": lambda nightly: newest(nightly, "snapshots/*").unlink(),
     "last entry torn": lambda nightly: tear(newest(nightly, "log/*.json")),
     "an entry gone": lambda nightly: nightly.ledger.path("log/00000004.json").unlink(),
     "last entries gone": lambda nightly: [
