@@ -245,7 +245,7 @@ def test_every_reason_why_an_event_is_not_sent_is_told():
 def test_every_reason_why_a_member_is_unmatched_is_told():
     code = "".join((PACKAGE / "membership" / name).read_text() for name in ("rule.py", "values.py"))
     given = set(re.findall(r"(?:THEN|ELSE) '(\w+)'(?= END| ELSE|\")", code))
-    reasons = given - {"external_id", "device_id", "alias"}
+    reasons = given - {"external_id", "device_id", "alias", "true", "false"}
     assert len(reasons) >= 6
     assert reasons <= {row[0] for row in table("jobs/cohort.md", 2)}
 
