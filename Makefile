@@ -64,6 +64,8 @@ soak: $(MADE)  ## what is killed in the tests, killed 300 times; and 300 histori
 
 bench: $(MADE)  ## speed and memory, each beside what one would write otherwise; it takes long
 	$(BIN)/python benchmarks/planning.py
+	PYTHONPATH=. $(BIN)/python benchmarks/engines.py
+	PYTHONPATH=. $(BIN)/python benchmarks/engines.py --warehouse spark
 	$(BIN)/python benchmarks/delivery.py
 	PYTHONPATH=. $(BIN)/python benchmarks/shared_budget.py
 	$(BIN)/python benchmarks/overhead.py

@@ -33,6 +33,7 @@ def commit(ledger: TargetLedger, plan: Plan) -> None:
             name=None,
             report="",
             as_of=plan.as_of,
+            memory=plan.handed_on,
         )
     )
 

@@ -7,6 +7,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,17 @@ def other_user():
 
 @pytest.fixture(scope="session")
 def postgres():
-    """Give a server that listens on this machine only."""
+    """Give a server that all tests of one worker share."""
+    with postgres_server() as server:
+        yield server
+
+
+@contextmanager
+def postgres_server(**more):
+    """Start a server that listens on this machine only; stop it at the end.
+
+    :param more: settings.
+    """
     binaries = programs()
     as_user, user = other_user()
     # In a folder that another user reaches, with a path short enough for a socket.
@@ -111,6 +122,7 @@ def postgres():
             "unix_socket_directories": folder,
             "fsync": "off",
             "log_statement": "all",
+            **more,
         }
         options = " ".join(f"-c {key}={value}" for key, value in settings.items())
         run("pg_ctl", "-w", "-o", options, "-l", folder / "log", "start")
