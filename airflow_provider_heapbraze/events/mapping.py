@@ -32,9 +32,9 @@ from airflow_provider_heapbraze.events.privacy import hashed, personal_fields
 from airflow_provider_heapbraze.events.properties import SURELY_SHORT, Properties, as_text, cut
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from airflow_provider_heapbraze.events.currents import CurrentsEvent
+    from airflow_provider_heapbraze.events.currents import CurrentsEvent, Layout
 
 PersonalData = Literal["drop", "hash", "keep"]
 Anonymous = Literal["aside", "braze_id"]
@@ -45,6 +45,7 @@ FEWEST_KEY = 8
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOUR = 3600
 BRAZE_ID = "user_id"
+HEAP_USER_ID = "braze_user_id"
 HEAP_FIELDS = ("id", "time")
 
 # What a person reads about events that were not sent.
@@ -111,8 +112,7 @@ class MappingRules:
             )
 
 
-@dataclass(slots=True)
-class HeapEvent:
+class HeapEvent(msgspec.Struct):
     """An event as Heap gets it.
 
     :param hour: of its time, in hours since 1970.
@@ -142,6 +142,23 @@ class NotSent:
     body: bytes | None = None
 
 
+class _Plan(msgspec.Struct, frozen=True):
+    """What the rules say of all events of one type and one layout.
+
+    :param selected: whether they go along.
+    :param name: in Heap; None where each has its own.
+    :param treatments: of the fields that are not simply properties under their own names.
+    :param dropped: the fields of the layout that no property is made of.
+    :param to_look_at: its other fields that may not be taken as they are; None means all fields.
+    """
+
+    selected: bool
+    name: str | None
+    treatments: dict[str, PersonalData]
+    dropped: tuple[str, ...] = ()
+    to_look_at: tuple[str, ...] | None = None
+
+
 class EventMapping:
     """The rules, made ready for many events."""
 
@@ -154,12 +171,12 @@ class EventMapping:
         self._selects_names = bool(selection.include_properties or selection.exclude_properties)
         self._sampled_below = int(selection.sample * 2**64)
         self._encoder = msgspec.json.Encoder()
-        self._special = lru_cache(maxsize=4096)(self._treatments)
-        self._name_of = lru_cache(maxsize=4096)(self._type_name)
+        self._plan = lru_cache(maxsize=512)(self._make_plan)
 
     def map(self, event: CurrentsEvent) -> HeapEvent | NotSent:
         """Map one event."""
-        if not self._type_selected(event.type):
+        plan = self._plan(event.type, event.personal, event.layout)
+        if not plan.selected:
             return NotSent("filtered", "event")
         fields = event.fields
         event_id = _text(fields.get("id"))
@@ -167,10 +184,10 @@ class EventMapping:
         identity = self._identity(fields)
         if identity and not self._is_sampled(identity):
             return NotSent("filtered", "sample")
-        properties = self._properties(event)
+        properties = self._properties(event, plan)
         body = self._encode(
             {
-                "event": self._name(event),
+                "event": self._own_name(fields) if plan.name is None else plan.name,
                 "identity": identity,
                 "timestamp": _timestamp(seconds[0]) if seconds else None,
                 "idempotency_key": event_id if len(event_id) >= FEWEST_KEY else f"currents-{event_id}",
@@ -195,10 +212,8 @@ class EventMapping:
         digest = hashlib.blake2b(identity.encode(errors="surrogatepass"), digest_size=8).digest()
         return int.from_bytes(digest, "big") < self._sampled_below
 
-    def _name(self, event: CurrentsEvent) -> str:
-        if event.type != CUSTOM_EVENT:
-            return self._name_of(event.type)
-        names, own = self._rules.event_names, _text(event.fields.get("name"))
+    def _own_name(self, fields: dict[str, Any]) -> str:
+        names, own = self._rules.event_names, _text(fields.get("name"))
         name = names.get(own) or names.get(CUSTOM_EVENT) or own or readable_name(CUSTOM_EVENT)
         return cut(f"{self._rules.event_prefix}{name}")
 
@@ -206,13 +221,19 @@ class EventMapping:
         name = self._rules.event_names.get(event_type) or readable_name(event_type)
         return cut(f"{self._rules.event_prefix}{name}")
 
-    def _properties(self, event: CurrentsEvent) -> Properties:
-        properties = Properties()
+    def _properties(self, event: CurrentsEvent, plan: _Plan) -> Properties:
+        properties, treatments = Properties(), plan.treatments
         values = properties.values
-        special = self._special(event.type, event.personal)
-        for name, value in event.fields.items():
-            if name in special:
-                self._put_special(properties, name, value, special)
+        rest: Iterable[tuple[str, Any]] = event.fields.items()
+        if plan.to_look_at is not None:
+            values.update(event.fields)
+            for name in plan.dropped:
+                values.pop(name, None)
+            rest = [(name, values.pop(name)) for name in plan.to_look_at if name in values]
+        for name, value in rest:
+            if name in treatments:
+                if treatments[name] != "drop" and value is not None:
+                    self._put_special(properties, name, value, treatments[name])
             elif type(value) is str and len(value) <= SURELY_SHORT and len(name) <= SURELY_SHORT:
                 values[name] = value  # nearly all of them: worth a way of their own
             else:
@@ -222,14 +243,23 @@ class EventMapping:
             properties.values = {name: value for name, value in values.items() if self._name_selected(name)}
         return properties
 
-    def _put_special(
-        self, properties: Properties, name: str, value: Any, special: dict[str, PersonalData]
-    ) -> None:
-        if special[name] == "drop" or value is None:
-            return
+    def _put_special(self, properties: Properties, name: str, value: Any, treatment: PersonalData) -> None:
         properties.put(
-            "braze_user_id" if name == BRAZE_ID else name,
-            hashed(as_text(value), self._salt) if special[name] == "hash" else value,
+            HEAP_USER_ID if name == BRAZE_ID else name,
+            hashed(as_text(value), self._salt) if treatment == "hash" else value,
+        )
+
+    def _make_plan(self, event_type: str, personal: frozenset[str], layout: Layout | None) -> _Plan:
+        selected = self._type_selected(event_type)
+        name = None if event_type == CUSTOM_EVENT else self._type_name(event_type)
+        treatments = self._treatments(event_type, personal)
+        # Where two fields get one name, the later one counts: then their order has to be kept.
+        if layout is None or HEAP_USER_ID in layout.names:
+            return _Plan(selected, name, treatments)
+        dropped = tuple(name for name in layout.names if treatments.get(name) == "drop")
+        to_look_at = (treatments.keys() | layout.not_texts).difference(dropped)
+        return _Plan(
+            selected, name, treatments, dropped, tuple(name for name in layout.names if name in to_look_at)
         )
 
     def _treatments(self, event_type: str, personal: frozenset[str]) -> dict[str, PersonalData]:
@@ -267,7 +297,8 @@ def _problem(event_type: str, event_id: str, seconds: tuple[float, bool] | None,
 
 
 def _timestamp(seconds: float) -> str:
-    return _whole_second(int(seconds)) if seconds == int(seconds) else _moment(seconds)
+    whole = int(seconds)
+    return _whole_second(whole) if whole == seconds else _moment(seconds)
 
 
 @lru_cache(maxsize=4096)
