@@ -57,14 +57,14 @@ def read_avro(file: IO[bytes], event_type: str, done: BitMap) -> EventReader:
     """
     blocks, facts = _open(file)
     named = facts.event_type or normal_type(event_type)
-    row = 0
+    row, some_done = 0, bool(done)
     try:
         for block in blocks:
             if done.contains_range(row, row + block.num_records):
                 row += block.num_records
                 continue
             for record, short in _records(block, facts.flat_runs):
-                if row not in done:
+                if not (some_done and row in done):
                     for name in facts.short_floats:
                         if record.get(name) is not None:
                             record[name] = short_float(record[name])

@@ -10,7 +10,7 @@ import json
 from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -50,6 +50,11 @@ class Layout:
     names: tuple[str, ...]
     not_texts: frozenset[str]
 
+    @cached_property
+    def is_ready(self) -> bool:
+        """Tell whether the fields are an event's own already, and say nothing of its type."""
+        return {"event_type", *JSON_ENCODED}.isdisjoint(self.names)
+
 
 @lru_cache(maxsize=512)
 def layout_of(names: tuple[str, ...], not_texts: frozenset[str]) -> Layout:
@@ -87,6 +92,8 @@ def from_record(
     :param event_type: in its normal form, as the schema or the path say it; a field of the record says it
         better.
     """
+    if layout is not None and layout.is_ready:
+        return CurrentsEvent(event_type, record, personal, layout)
     named = record.pop("event_type", None)
     for name in JSON_ENCODED:
         if name in record:

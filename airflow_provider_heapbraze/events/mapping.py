@@ -142,6 +142,19 @@ class NotSent:
     body: bytes | None = None
 
 
+class _Moment(msgspec.Struct, frozen=True):
+    """When an event was.
+
+    :param text: as Heap gets it.
+    :param hour: in hours since 1970.
+    :param finer: whether it came in a finer unit than seconds.
+    """
+
+    text: str
+    hour: int
+    finer: bool
+
+
 class _Plan(msgspec.Struct, frozen=True):
     """What the rules say of all events of one type and one layout.
 
@@ -170,6 +183,7 @@ class EventMapping:
         self._name_selected = _selector(selection.include_properties, selection.exclude_properties)
         self._selects_names = bool(selection.include_properties or selection.exclude_properties)
         self._sampled_below = int(selection.sample * 2**64)
+        self._samples = self._sampled_below < 2**64
         self._encoder = msgspec.json.Encoder()
         self._plan = lru_cache(maxsize=512)(self._make_plan)
 
@@ -180,25 +194,24 @@ class EventMapping:
             return NotSent("filtered", "event")
         fields = event.fields
         event_id = _text(fields.get("id"))
-        seconds = epoch_seconds(fields.get("time"))
+        moment = _moment(fields.get("time"))
         identity = self._identity(fields)
-        if identity and not self._is_sampled(identity):
+        if self._samples and identity and not self._is_sampled(identity):
             return NotSent("filtered", "sample")
         properties = self._properties(event, plan)
         body = self._encode(
             {
                 "event": self._own_name(fields) if plan.name is None else plan.name,
                 "identity": identity,
-                "timestamp": _timestamp(seconds[0]) if seconds else None,
+                "timestamp": moment.text if moment else None,
                 "idempotency_key": event_id if len(event_id) >= FEWEST_KEY else f"currents-{event_id}",
                 "properties": properties.values,
             }
         )
-        problem = _problem(event.type, event_id, seconds, identity)
-        if problem or seconds is None:
+        problem = _problem(event.type, event_id, moment, identity)
+        if problem or moment is None:
             return NotSent("anonymous" if problem == "anonymous" else "rejected", problem, body)
-        hour = int(seconds[0]) // HOUR
-        return HeapEvent(identity, event_id, hour, properties.cuts, body, seconds[1])
+        return HeapEvent(identity, event_id, moment.hour, properties.cuts, body, moment.finer)
 
     def _identity(self, fields: dict[str, Any]) -> str:
         identity = _text(fields.get(self._rules.identity_field))
@@ -207,8 +220,6 @@ class EventMapping:
         return identity
 
     def _is_sampled(self, identity: str) -> bool:
-        if self._sampled_below >= 2**64:
-            return True
         digest = hashlib.blake2b(identity.encode(errors="surrogatepass"), digest_size=8).digest()
         return int.from_bytes(digest, "big") < self._sampled_below
 
@@ -222,11 +233,12 @@ class EventMapping:
         return cut(f"{self._rules.event_prefix}{name}")
 
     def _properties(self, event: CurrentsEvent, plan: _Plan) -> Properties:
-        properties, treatments = Properties(), plan.treatments
+        fields, treatments = event.fields, plan.treatments
+        rest: Iterable[tuple[str, Any]] = fields.items()
+        properties = Properties()
         values = properties.values
-        rest: Iterable[tuple[str, Any]] = event.fields.items()
         if plan.to_look_at is not None:
-            values.update(event.fields)
+            values.update(fields)
             for name in plan.dropped:
                 values.pop(name, None)
             rest = [(name, values.pop(name)) for name in plan.to_look_at if name in values]
@@ -284,10 +296,10 @@ def _text(value: Any) -> str:
     return (value if type(value) is str else as_text(value)).strip()
 
 
-def _problem(event_type: str, event_id: str, seconds: tuple[float, bool] | None, identity: str) -> str:
+def _problem(event_type: str, event_id: str, moment: _Moment | None, identity: str) -> str:
     if not event_id:
         return "no_id"
-    if seconds is None:
+    if moment is None:
         return "no_time"
     if not event_type:
         return "no_event_type"
@@ -296,18 +308,22 @@ def _problem(event_type: str, event_id: str, seconds: tuple[float, bool] | None,
     return "" if cut(identity, MOST_IDENTITY) is identity else "identity_too_long"
 
 
-def _timestamp(seconds: float) -> str:
+def _moment(time: Any) -> _Moment | None:
+    # The events of a file are of a few hundred seconds.
+    return _known_moment(time) if type(time) is int else _moment_of(time)
+
+
+def _moment_of(time: Any) -> _Moment | None:
+    read = epoch_seconds(time)
+    if read is None:
+        return None
+    seconds, finer = read
     whole = int(seconds)
-    return _whole_second(whole) if whole == seconds else _moment(seconds)
+    timespec = "seconds" if whole == seconds else "milliseconds"
+    return _Moment((EPOCH + timedelta(seconds=seconds)).isoformat(timespec=timespec), whole // HOUR, finer)
 
 
-@lru_cache(maxsize=4096)
-def _whole_second(seconds: int) -> str:
-    return (EPOCH + timedelta(seconds=seconds)).isoformat()
-
-
-def _moment(seconds: float) -> str:
-    return (EPOCH + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
+_known_moment = lru_cache(maxsize=4096)(_moment_of)
 
 
 def _selector(include: Sequence[str], exclude: Sequence[str]) -> Any:

@@ -33,6 +33,9 @@ class Properties(msgspec.Struct):
 
     def put(self, name: str, value: Any, depth: int = 0) -> None:
         """Add a field: a nested object by dotted names, a list joined; nothing where it is null."""
+        if type(value) is str and len(value) <= SURELY_SHORT and len(name) <= SURELY_SHORT:
+            self.values[name] = value
+            return
         if isinstance(value, dict) and depth < DEEPEST:
             for key, item in value.items():
                 self.put(f"{name}.{key}", item, depth + 1)
