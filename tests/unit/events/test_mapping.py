@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 import requests
 from hypothesis import HealthCheck, example, given, settings
@@ -822,6 +823,85 @@ def test_any_values_of_known_fields_give_an_event_or_a_reason(fields):
         assert within_bounds(json.loads(found.body, parse_constant=no_constants))
     else:
         assert found.reason in REASONS
+
+
+# With what a schema says beforehand, and without.
+
+AVRO_VALUES = {
+    "string": st.text(max_size=5)
+    | st.sampled_from(["x" * 511, "x" * 512, "é" * 300, "😀" * 600, '{"a": {"b": [1, null]}, "c.d": "e"}']),
+    "int": st.integers(-(2**31), 2**31 - 1),
+    "long": st.integers(-(2**63), 2**63 - 1),
+    "boolean": st.booleans(),
+    "float": st.floats(width=32),
+    "double": st.floats(),
+}
+MORE_FIELDS = ("braze_user_id", "properties", "custom_attributes", "event_type", "new", "n" * 600)
+SURE = {"id": "event-0001", "time": SECONDS, "external_user_id": "ann"}
+
+
+def avro_values(avro_type):
+    if isinstance(avro_type, list):
+        return st.one_of(st.none() if one == "null" else avro_values(one) for one in avro_type)
+    if isinstance(avro_type, dict):
+        return st.lists(avro_values(avro_type["items"]), max_size=2)
+    return AVRO_VALUES[avro_type]
+
+
+@st.composite
+def schemas_with_records(draw):
+    """Make the schema of any event type, with some more fields anywhere in it, and records of it."""
+    schema = samples.schema(draw(st.sampled_from(samples.TYPES)))
+    fields = schema["fields"]
+    for name in draw(st.lists(st.sampled_from(MORE_FIELDS), unique=True)):
+        if name not in {field["name"] for field in fields}:
+            kind = draw(st.sampled_from(sorted(AVRO_VALUES)))
+            fields.insert(draw(st.integers(0, len(fields))), {"name": name, "type": ["null", kind]})
+    values = st.fixed_dictionaries({field["name"]: avro_values(field["type"]) for field in fields})
+    likely = values.map(lambda record: {**record, **{name: SURE[name] for name in SURE if name in record}})
+    return schema, draw(st.lists(likely | values, min_size=1, max_size=5))
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        *RULES.values(),
+        MappingRules(identity_field="device_id"),
+        MappingRules(pii="hash", salt="salt", selection=Selection(exclude_properties=["*_id"])),
+    ],
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(made=schemas_with_records())
+def test_the_same_with_a_layout_and_without(rules, made, tmp_path):
+    samples.write_avro(tmp_path / "made", *made)
+    mapping = EventMapping(rules)
+    for one in read(tmp_path / "made"):
+        known, unknown = mapping.map(one), mapping.map(msgspec.structs.replace(one, layout=None))
+        assert type(known) is type(unknown)
+        assert apart_from_order(known) == apart_from_order(unknown)
+
+
+def apart_from_order(found):
+    """Return what became of an event; the order of its properties may be any."""
+    whole = (
+        msgspec.structs.asdict(found)
+        if isinstance(found, HeapEvent)
+        else {"outcome": found.outcome, "reason": found.reason, "body": found.body}
+    )
+    return {**whole, "body": found.body and json.loads(found.body)}
+
+
+def test_what_a_schema_says_beforehand(tmp_path):
+    """Layouts are the same in all files of a schema, and only of records whose texts are short."""
+    schema = samples.schema(OPEN)
+    (first, *_), records = read(samples.avro_path(OPEN)), samples.records(OPEN)
+    records[1]["user_agent"] = "x" * 512
+    samples.write_avro(tmp_path / "other", schema, records)
+    short, long, other = read(tmp_path / "other")
+    assert first.layout is short.layout is other.layout
+    assert first.layout.names == tuple(field["name"] for field in schema["fields"])
+    assert first.layout.not_texts == {"time", "is_amp"}
+    assert long.layout is None
 
 
 @pytest.mark.parametrize("depth", [100, 300, 450, 900])
