@@ -241,7 +241,10 @@ class EventMapping:
             values.update(fields)
             for name in plan.dropped:
                 values.pop(name, None)
-            rest = [(name, values.pop(name)) for name in plan.to_look_at if name in values]
+            rest = []
+            for name in plan.to_look_at:
+                if name in values:
+                    rest.append((name, values.pop(name)))
         for name, value in rest:
             if name in treatments:
                 if treatments[name] != "drop" and value is not None:
