@@ -141,7 +141,7 @@ def record_facts(schema: Any) -> RecordFacts:
 def _layout(runs: list[Run]) -> Layout | None:
     names = tuple(name for run in runs for name in run.names)
     not_texts = frozenset(name for run in runs if run.decode for name in run.names)
-    # Avro allows no other names than such; and long ones need a look, each time.
+    # Dots stand for what is nested, and long names are cut: such fields need a look, each time.
     plain = all(name.isidentifier() and len(name) <= SURELY_SHORT for name in names)
     return layout_of(names, not_texts) if plain else None
 

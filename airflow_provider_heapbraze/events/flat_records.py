@@ -1,8 +1,8 @@
 """Records of Avro's primitive types, decoded at speed.
 
 Braze's records are flat and wide: thirty fields, most of them nullable texts. Read field by field with a
-general library, that is the slowest part of an export; this reads such records, and such only, in half of
-its time. Null fields are left out. Any other schema is the library's business.
+general library, that is the slowest part of an export; this reads such records, and such only, in less than
+half of its time. Null fields are left out. Any other schema is the library's business.
 """
 
 from __future__ import annotations
