@@ -29,7 +29,7 @@ from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.events.currents import epoch_seconds
 from airflow_provider_heapbraze.events.naming import CUSTOM_EVENT, readable_name
 from airflow_provider_heapbraze.events.privacy import hashed, personal_fields
-from airflow_provider_heapbraze.events.properties import SURELY_SHORT, Properties, as_text, cut
+from airflow_provider_heapbraze.events.properties import SURELY_SHORT, Properties, Value, as_text, cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -142,6 +142,16 @@ class NotSent:
     body: bytes | None = None
 
 
+class _Body(msgspec.Struct):
+    """An event in Heap's own form (Heap: Track)."""
+
+    event: str
+    identity: str
+    timestamp: str | None
+    idempotency_key: str
+    properties: dict[str, Value]
+
+
 class _Moment(msgspec.Struct, frozen=True):
     """When an event was.
 
@@ -177,6 +187,8 @@ class EventMapping:
 
     def __init__(self, rules: MappingRules) -> None:
         self._rules = rules
+        self._identity_field = rules.identity_field
+        self._anonymous_by_braze_id = rules.anonymous == "braze_id"
         self._salt = (rules.salt or "").encode()
         selection = rules.selection
         self._type_selected = _selector(selection.include_events, selection.exclude_events)
@@ -195,29 +207,25 @@ class EventMapping:
         fields = event.fields
         event_id = _text(fields.get("id"))
         moment = _moment(fields.get("time"))
-        identity = self._identity(fields)
+        identity = _text(fields.get(self._identity_field))
+        if not identity and self._anonymous_by_braze_id:
+            identity = _text(fields.get(BRAZE_ID))
         if self._samples and identity and not self._is_sampled(identity):
             return NotSent("filtered", "sample")
         properties = self._properties(event, plan)
         body = self._encode(
-            {
-                "event": self._own_name(fields) if plan.name is None else plan.name,
-                "identity": identity,
-                "timestamp": moment.text if moment else None,
-                "idempotency_key": event_id if len(event_id) >= FEWEST_KEY else f"currents-{event_id}",
-                "properties": properties.values,
-            }
+            _Body(
+                event=self._own_name(fields) if plan.name is None else plan.name,
+                identity=identity,
+                timestamp=moment.text if moment else None,
+                idempotency_key=event_id if len(event_id) >= FEWEST_KEY else f"currents-{event_id}",
+                properties=properties.values,
+            )
         )
         problem = _problem(event.type, event_id, moment, identity)
         if problem or moment is None:
             return NotSent("anonymous" if problem == "anonymous" else "rejected", problem, body)
         return HeapEvent(identity, event_id, moment.hour, properties.cuts, body, moment.finer)
-
-    def _identity(self, fields: dict[str, Any]) -> str:
-        identity = _text(fields.get(self._rules.identity_field))
-        if not identity and self._rules.anonymous == "braze_id":
-            identity = _text(fields.get(BRAZE_ID))
-        return identity
 
     def _is_sampled(self, identity: str) -> bool:
         digest = hashlib.blake2b(identity.encode(errors="surrogatepass"), digest_size=8).digest()
@@ -286,12 +294,12 @@ class EventMapping:
         treatments.update(dict.fromkeys((*HEAP_FIELDS, self._rules.identity_field), "drop"))
         return treatments
 
-    def _encode(self, payload: dict[str, Any]) -> bytes:
+    def _encode(self, body: _Body) -> bytes:
         try:
-            return self._encoder.encode(payload)
+            return self._encoder.encode(body)
         except (UnicodeEncodeError, msgspec.MsgspecError):
             # A text cut in the middle of a character, as some clients do, has half of it left.
-            return self._encoder.encode(_whole_characters(payload))
+            return self._encoder.encode(_whole_characters(msgspec.structs.asdict(body)))
 
 
 def _text(value: Any) -> str:
