@@ -6,11 +6,12 @@ import json
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
-from airflow_provider_heapbraze.events.currents import from_record, normal_type
+from airflow_provider_heapbraze.events.currents import from_record, layout_of, normal_type
 from airflow_provider_heapbraze.events.errors import FileSetAsideError
-from airflow_provider_heapbraze.events.flat_records import flat_fields, read_flat
+from airflow_provider_heapbraze.events.flat_records import flat_runs, read_flat
+from airflow_provider_heapbraze.events.properties import SURELY_SHORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     import fastavro
     from pyroaring import BitMap
 
-    from airflow_provider_heapbraze.events.currents import EventReader, Fields
-    from airflow_provider_heapbraze.events.flat_records import Field
+    from airflow_provider_heapbraze.events.currents import EventReader, Fields, Layout
+    from airflow_provider_heapbraze.events.flat_records import Run
 
 MAGIC = b"Obj\x01"
 # Braze: Currents in storage: the type stands in the schema's name behind this, and personal fields say so.
@@ -35,13 +36,15 @@ class RecordFacts:
     :param event_type: empty where the schema's name does not hold it.
     :param personal: fields that hold personal data.
     :param short_floats: fields of Avro's 32-bit type ``float``.
-    :param flat_fields: all fields, where every one is plain enough to be read at speed.
+    :param flat_runs: all fields, where every one is plain enough to be read at speed.
+    :param layout: of records that were read so, and whose texts are short.
     """
 
     event_type: str
     personal: frozenset[str]
     short_floats: tuple[str, ...]
-    flat_fields: list[Field] | None
+    flat_runs: list[Run] | None
+    layout: Layout | None
 
 
 def read_avro(file: IO[bytes], event_type: str, done: BitMap) -> EventReader:
@@ -53,19 +56,19 @@ def read_avro(file: IO[bytes], event_type: str, done: BitMap) -> EventReader:
     :raises FileSetAsideError: the file is cut off, damaged or not of Currents.
     """
     blocks, facts = _open(file)
-    named = facts.event_type or event_type
-    row = 0
+    named = facts.event_type or normal_type(event_type)
+    row, some_done = 0, bool(done)
     try:
         for block in blocks:
             if done.contains_range(row, row + block.num_records):
                 row += block.num_records
                 continue
-            for record in _records(block, facts.flat_fields):
-                if row not in done:
+            for record, short in _records(block, facts.flat_runs):
+                if not (some_done and row in done):
                     for name in facts.short_floats:
                         if record.get(name) is not None:
                             record[name] = short_float(record[name])
-                    yield row, from_record(record, named, facts.personal)
+                    yield row, from_record(record, named, facts.personal, facts.layout if short else None)
                 row += 1
     except FileSetAsideError as error:
         error.rows = row
@@ -100,11 +103,15 @@ def _open(file: IO[bytes]) -> tuple[fastavro.block_reader, RecordFacts]:
     return blocks, record_facts(schema)
 
 
-def _records(block: Any, fields: list[Field] | None) -> Iterator[Fields]:
-    if fields is not None:
-        yield from read_flat(fields, block.bytes_.read(), block.num_records)
-        return
-    yield from cast("Iterator[Fields]", block)
+def _records(block: Any, runs: list[Run] | None) -> Iterator[tuple[Fields, bool]]:
+    if runs is not None:
+        return read_flat(runs, block.bytes_.read(), block.num_records)
+    return _nested_records(block)
+
+
+def _nested_records(block: Any) -> Iterator[tuple[Fields, bool]]:
+    for record in block:
+        yield record, False
     if block.bytes_.read(1):
         raise ValueError("the block does not end with its last record")
 
@@ -119,14 +126,24 @@ def record_facts(schema: Any) -> RecordFacts:
         raise FileSetAsideError("it is Avro, but its records are no events of Currents: they have no id")
     name = schema["name"] if "." in schema["name"] else f"{schema.get('namespace') or ''}.{schema['name']}"
     _, found, event_type = name.partition(TYPE_FOLLOWS)
+    runs = flat_runs(schema)
     return RecordFacts(
         event_type=normal_type(event_type) if found else "",
         personal=frozenset(
             field["name"] for field in fields if PERSONAL_MARK in str(field.get("doc") or "").upper()
         ),
         short_floats=tuple(field["name"] for field in fields if _is_float(field["type"])),
-        flat_fields=flat_fields(schema),
+        flat_runs=runs,
+        layout=_layout(runs) if runs else None,
     )
+
+
+def _layout(runs: list[Run]) -> Layout | None:
+    names = tuple(name for run in runs for name in run.names)
+    not_texts = frozenset(name for run in runs if run.decode for name in run.names)
+    # Dots stand for what is nested, and long names are cut: such fields need a look, each time.
+    plain = all(name.isidentifier() and len(name) <= SURELY_SHORT for name in names)
+    return layout_of(names, not_texts) if plain else None
 
 
 @lru_cache(maxsize=4096)

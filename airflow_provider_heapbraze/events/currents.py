@@ -10,6 +10,7 @@ import json
 from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -38,34 +39,66 @@ DEEPEST = 32
 FIRST_IMPOSSIBLE = FIRST_MILLISECONDS * UNIT**3  # even in nanoseconds
 
 
-@dataclass(slots=True)
-class CurrentsEvent:
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What is known of many events' fields before one of them is looked at.
+
+    :param names: of all fields that the events may have; short, and without dots.
+    :param not_texts: names of those that may hold something else than a short text.
+    """
+
+    names: tuple[str, ...]
+    not_texts: frozenset[str]
+
+    @cached_property
+    def is_ready(self) -> bool:
+        """Tell whether the fields are an event's own already, and say nothing of its type."""
+        return {"event_type", *JSON_ENCODED}.isdisjoint(self.names)
+
+
+@lru_cache(maxsize=512)
+def layout_of(names: tuple[str, ...], not_texts: frozenset[str]) -> Layout:
+    """Return the layout: one object in all files, so that what is made ready for it serves all of them."""
+    return Layout(names, not_texts)
+
+
+class CurrentsEvent(msgspec.Struct):
     """One event.
 
     :param type: for example ``users.messages.email.Open``; empty where nothing says it.
     :param fields: everything that the event has, flat, ``id``, ``time`` and the user's ids among it.
     :param personal: names of fields that the file's own schema marks as personal data.
+    :param layout: None where the fields may be any.
     """
 
     type: str
     fields: Fields
     personal: frozenset[str] = NOT_PERSONAL
+    layout: Layout | None = None
 
 
 # Rows and events as a reader gives them; at its end it returns how many rows there were.
 EventReader = Generator[tuple[int, CurrentsEvent], None, int]
 
 
-def from_record(record: Fields, event_type: str, personal: frozenset[str] = NOT_PERSONAL) -> CurrentsEvent:
+def from_record(
+    record: Fields,
+    event_type: str,
+    personal: frozenset[str] = NOT_PERSONAL,
+    layout: Layout | None = None,
+) -> CurrentsEvent:
     """Take a flat record; it is changed.
 
-    :param event_type: as the schema or the path say it; a field of the record says it better.
+    :param event_type: in its normal form, as the schema or the path say it; a field of the record says it
+        better.
     """
+    if layout is not None and layout.is_ready:
+        return CurrentsEvent(event_type, record, personal, layout)
     named = record.pop("event_type", None)
     for name in JSON_ENCODED:
         if name in record:
             record[name] = _decoded(record[name])
-    return CurrentsEvent(normal_type(named or event_type), record, personal)
+    return CurrentsEvent(normal_type(named) if named else event_type, record, personal, layout)
 
 
 def is_http(event: Mapping[str, Any]) -> bool:
@@ -90,12 +123,17 @@ def from_http(event: Mapping[str, Any], event_type: str = "") -> CurrentsEvent:
     for name, storage_name in STORAGE_NAMES.items():
         if name in fields:
             fields[storage_name] = fields.pop(name)
-    return from_record(fields, str(event.get("event_type") or event_type))
+    return from_record(fields, normal_type(str(event.get("event_type") or event_type)))
 
 
 def normal_type(name: object) -> str:
     """Return the name of an event type in the one form that both sides share."""
-    text = name.strip() if isinstance(name, str) else ""
+    return _normal_type(name) if isinstance(name, str) else ""
+
+
+@lru_cache(maxsize=4096)
+def _normal_type(name: str) -> str:
+    text = name.strip()
     return text.removeprefix("users.") if text.startswith(NO_USERS_PREFIX) else text
 
 
@@ -106,7 +144,9 @@ def without_unions_of(record: Fields) -> Fields:
         if type(value) is dict and len(value) == 1:
             (kind,) = value
             if kind in AVRO_TYPES:
-                value = _without_unions(value[kind])  # noqa: PLW2901 - what the union holds
+                value = value[kind]  # noqa: PLW2901 - what the union holds
+                if type(value) is not str:
+                    value = _without_unions(value)  # noqa: PLW2901
         if value is not None:
             plain[name] = value
     return plain
@@ -132,18 +172,22 @@ def epoch_seconds(value: Any) -> tuple[float, bool] | None:
     :returns: seconds since 1970 (UTC), and whether it came in a finer unit than seconds; None where it is no
         time: missing, zero, negative or no number.
     """
-    if isinstance(value, str):
-        value = _number(value)
-    elif isinstance(value, datetime):  # Avro's own kind of time
-        value = (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    if not 0 < value < FIRST_IMPOSSIBLE:
+    if type(value) is not int:
+        value = _as_number(value)
+    if value is None or not 0 < value < FIRST_IMPOSSIBLE:
         return None
     finer = False
     while value >= FIRST_MILLISECONDS:
         value, finer = value / UNIT, True
     return value, finer
+
+
+def _as_number(value: Any) -> float | int | None:
+    if isinstance(value, str):
+        return _number(value)
+    if isinstance(value, datetime):  # Avro's own kind of time
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def _number(text: str) -> float | int | None:

@@ -11,6 +11,7 @@ from airflow_provider_heapbraze.events.currents import (
     from_http,
     from_record,
     is_http,
+    normal_type,
     parse,
     without_unions_of,
 )
@@ -42,6 +43,7 @@ def read_json(file: IO[bytes], event_type: str, done: BitMap) -> EventReader:
     :returns: the number of events in the file.
     :raises FileSetAsideError: some of it is no JSON, no UTF-8, or not of Currents.
     """
+    event_type = normal_type(event_type)
     row = 0
     lines = Lines(file)
     try:
@@ -101,16 +103,21 @@ class Lines:
             first, *others = chunk.split(b"\n")
             pieces.append(first)
             size += len(first)
-            for piece in others:
-                number += 1
-                yield from _unless_blank(number, b"".join(pieces))
-                pieces, size = [piece], len(piece)
+            if others:
+                ended = (b"".join(pieces), *others[:-1])
+                pieces, size = others[-1:], len(others[-1])
+                for line in ended:
+                    number += 1
+                    if not _is_blank(line):
+                        yield number, line.removeprefix(BYTE_ORDER_MARK)
             if size > LONGEST:
                 raise FileSetAsideError(
                     f"line {number + 1:,} is longer than {LONGEST >> 20} MiB: no event and no batch of "
                     "Braze is"
                 )
-        yield from _unless_blank(number + 1, b"".join(pieces))
+        line = b"".join(pieces)
+        if not _is_blank(line):
+            yield number + 1, line.removeprefix(BYTE_ORDER_MARK)
 
     def _one_each(self, lines: Iterable[tuple[int, bytes]]) -> Iterator[Any]:
         for self._number, line in lines:
@@ -168,9 +175,8 @@ class Lines:
             yield value
 
 
-def _unless_blank(number: int, line: bytes) -> Iterator[tuple[int, bytes]]:
-    if line and not line.isspace():
-        yield number, line.removeprefix(BYTE_ORDER_MARK)
+def _is_blank(line: bytes) -> bool:
+    return not line or line.isspace()
 
 
 def _is_json(line: bytes) -> bool:

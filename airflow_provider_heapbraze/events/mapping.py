@@ -29,12 +29,12 @@ from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.events.currents import epoch_seconds
 from airflow_provider_heapbraze.events.naming import CUSTOM_EVENT, readable_name
 from airflow_provider_heapbraze.events.privacy import hashed, personal_fields
-from airflow_provider_heapbraze.events.properties import SURELY_SHORT, Properties, as_text, cut
+from airflow_provider_heapbraze.events.properties import SURELY_SHORT, Properties, Value, as_text, cut
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from airflow_provider_heapbraze.events.currents import CurrentsEvent
+    from airflow_provider_heapbraze.events.currents import CurrentsEvent, Layout
 
 PersonalData = Literal["drop", "hash", "keep"]
 Anonymous = Literal["aside", "braze_id"]
@@ -45,6 +45,7 @@ FEWEST_KEY = 8
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOUR = 3600
 BRAZE_ID = "user_id"
+HEAP_USER_ID = "braze_user_id"
 HEAP_FIELDS = ("id", "time")
 
 # What a person reads about events that were not sent.
@@ -111,8 +112,7 @@ class MappingRules:
             )
 
 
-@dataclass(slots=True)
-class HeapEvent:
+class HeapEvent(msgspec.Struct):
     """An event as Heap gets it.
 
     :param hour: of its time, in hours since 1970.
@@ -142,63 +142,97 @@ class NotSent:
     body: bytes | None = None
 
 
+class _Body(msgspec.Struct):
+    """An event in Heap's own form (Heap: Track)."""
+
+    event: str
+    identity: str
+    timestamp: str | None
+    idempotency_key: str
+    properties: dict[str, Value]
+
+
+class _Moment(msgspec.Struct, frozen=True):
+    """When an event was.
+
+    :param text: as Heap gets it.
+    :param hour: in hours since 1970.
+    :param finer: whether it came in a finer unit than seconds.
+    """
+
+    text: str
+    hour: int
+    finer: bool
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    """What the rules say of all events of one type and one layout.
+
+    :param selected: whether they go along.
+    :param name: in Heap; None where each has its own.
+    :param treatments: of the fields that are not simply properties under their own names.
+    :param dropped: the fields of the layout that no property is made of.
+    :param to_look_at: its other fields that may not be taken as they are; None means all fields.
+    """
+
+    selected: bool
+    name: str | None
+    treatments: dict[str, PersonalData]
+    dropped: tuple[str, ...] = ()
+    to_look_at: tuple[str, ...] | None = None
+
+
 class EventMapping:
     """The rules, made ready for many events."""
 
     def __init__(self, rules: MappingRules) -> None:
         self._rules = rules
+        self._identity_field = rules.identity_field
+        self._anonymous_by_braze_id = rules.anonymous == "braze_id"
         self._salt = (rules.salt or "").encode()
         selection = rules.selection
         self._type_selected = _selector(selection.include_events, selection.exclude_events)
         self._name_selected = _selector(selection.include_properties, selection.exclude_properties)
         self._selects_names = bool(selection.include_properties or selection.exclude_properties)
         self._sampled_below = int(selection.sample * 2**64)
+        self._samples = self._sampled_below < 2**64
         self._encoder = msgspec.json.Encoder()
-        self._special = lru_cache(maxsize=4096)(self._treatments)
-        self._name_of = lru_cache(maxsize=4096)(self._type_name)
+        self._plan = lru_cache(maxsize=512)(self._make_plan)
 
     def map(self, event: CurrentsEvent) -> HeapEvent | NotSent:
         """Map one event."""
-        if not self._type_selected(event.type):
+        plan = self._plan(event.type, event.personal, event.layout)
+        if not plan.selected:
             return NotSent("filtered", "event")
         fields = event.fields
         event_id = _text(fields.get("id"))
-        seconds = epoch_seconds(fields.get("time"))
-        identity = self._identity(fields)
-        if identity and not self._is_sampled(identity):
-            return NotSent("filtered", "sample")
-        properties = self._properties(event)
-        body = self._encode(
-            {
-                "event": self._name(event),
-                "identity": identity,
-                "timestamp": _timestamp(seconds[0]) if seconds else None,
-                "idempotency_key": event_id if len(event_id) >= FEWEST_KEY else f"currents-{event_id}",
-                "properties": properties.values,
-            }
-        )
-        problem = _problem(event.type, event_id, seconds, identity)
-        if problem or seconds is None:
-            return NotSent("anonymous" if problem == "anonymous" else "rejected", problem, body)
-        hour = int(seconds[0]) // HOUR
-        return HeapEvent(identity, event_id, hour, properties.cuts, body, seconds[1])
-
-    def _identity(self, fields: dict[str, Any]) -> str:
-        identity = _text(fields.get(self._rules.identity_field))
-        if not identity and self._rules.anonymous == "braze_id":
+        moment = _moment(fields.get("time"))
+        identity = _text(fields.get(self._identity_field))
+        if not identity and self._anonymous_by_braze_id:
             identity = _text(fields.get(BRAZE_ID))
-        return identity
+        if self._samples and identity and not self._is_sampled(identity):
+            return NotSent("filtered", "sample")
+        properties = self._properties(event, plan)
+        body = self._encode(
+            _Body(
+                event=self._own_name(fields) if plan.name is None else plan.name,
+                identity=identity,
+                timestamp=moment.text if moment else None,
+                idempotency_key=event_id if len(event_id) >= FEWEST_KEY else f"currents-{event_id}",
+                properties=properties.values,
+            )
+        )
+        problem = _problem(event.type, event_id, moment, identity)
+        if problem or moment is None:
+            return NotSent("anonymous" if problem == "anonymous" else "rejected", problem, body)
+        return HeapEvent(identity, event_id, moment.hour, properties.cuts, body, moment.finer)
 
     def _is_sampled(self, identity: str) -> bool:
-        if self._sampled_below >= 2**64:
-            return True
         digest = hashlib.blake2b(identity.encode(errors="surrogatepass"), digest_size=8).digest()
         return int.from_bytes(digest, "big") < self._sampled_below
 
-    def _name(self, event: CurrentsEvent) -> str:
-        if event.type != CUSTOM_EVENT:
-            return self._name_of(event.type)
-        names, own = self._rules.event_names, _text(event.fields.get("name"))
+    def _own_name(self, fields: dict[str, Any]) -> str:
+        names, own = self._rules.event_names, _text(fields.get("name"))
         name = names.get(own) or names.get(CUSTOM_EVENT) or own or readable_name(CUSTOM_EVENT)
         return cut(f"{self._rules.event_prefix}{name}")
 
@@ -206,13 +240,23 @@ class EventMapping:
         name = self._rules.event_names.get(event_type) or readable_name(event_type)
         return cut(f"{self._rules.event_prefix}{name}")
 
-    def _properties(self, event: CurrentsEvent) -> Properties:
+    def _properties(self, event: CurrentsEvent, plan: _Plan) -> Properties:
+        fields, treatments = event.fields, plan.treatments
+        rest: Iterable[tuple[str, Any]] = fields.items()
         properties = Properties()
         values = properties.values
-        special = self._special(event.type, event.personal)
-        for name, value in event.fields.items():
-            if name in special:
-                self._put_special(properties, name, value, special)
+        if plan.to_look_at is not None:
+            values.update(fields)
+            for name in plan.dropped:
+                values.pop(name, None)
+            rest = []
+            for name in plan.to_look_at:
+                if name in values:
+                    rest.append((name, values.pop(name)))
+        for name, value in rest:
+            if name in treatments:
+                if treatments[name] != "drop" and value is not None:
+                    self._put_special(properties, name, value, treatments[name])
             elif type(value) is str and len(value) <= SURELY_SHORT and len(name) <= SURELY_SHORT:
                 values[name] = value  # nearly all of them: worth a way of their own
             else:
@@ -222,14 +266,23 @@ class EventMapping:
             properties.values = {name: value for name, value in values.items() if self._name_selected(name)}
         return properties
 
-    def _put_special(
-        self, properties: Properties, name: str, value: Any, special: dict[str, PersonalData]
-    ) -> None:
-        if special[name] == "drop" or value is None:
-            return
+    def _put_special(self, properties: Properties, name: str, value: Any, treatment: PersonalData) -> None:
         properties.put(
-            "braze_user_id" if name == BRAZE_ID else name,
-            hashed(as_text(value), self._salt) if special[name] == "hash" else value,
+            HEAP_USER_ID if name == BRAZE_ID else name,
+            hashed(as_text(value), self._salt) if treatment == "hash" else value,
+        )
+
+    def _make_plan(self, event_type: str, personal: frozenset[str], layout: Layout | None) -> _Plan:
+        selected = self._type_selected(event_type)
+        name = None if event_type == CUSTOM_EVENT else self._type_name(event_type)
+        treatments = self._treatments(event_type, personal)
+        # Where two fields get one name, the later one counts: then their order has to be kept.
+        if layout is None or HEAP_USER_ID in layout.names:
+            return _Plan(selected, name, treatments)
+        dropped = tuple(name for name in layout.names if treatments.get(name) == "drop")
+        to_look_at = (treatments.keys() | layout.not_texts).difference(dropped)
+        return _Plan(
+            selected, name, treatments, dropped, tuple(name for name in layout.names if name in to_look_at)
         )
 
     def _treatments(self, event_type: str, personal: frozenset[str]) -> dict[str, PersonalData]:
@@ -241,12 +294,12 @@ class EventMapping:
         treatments.update(dict.fromkeys((*HEAP_FIELDS, self._rules.identity_field), "drop"))
         return treatments
 
-    def _encode(self, payload: dict[str, Any]) -> bytes:
+    def _encode(self, body: _Body) -> bytes:
         try:
-            return self._encoder.encode(payload)
+            return self._encoder.encode(body)
         except (UnicodeEncodeError, msgspec.MsgspecError):
             # A text cut in the middle of a character, as some clients do, has half of it left.
-            return self._encoder.encode(_whole_characters(payload))
+            return self._encoder.encode(_whole_characters(msgspec.structs.asdict(body)))
 
 
 def _text(value: Any) -> str:
@@ -254,10 +307,10 @@ def _text(value: Any) -> str:
     return (value if type(value) is str else as_text(value)).strip()
 
 
-def _problem(event_type: str, event_id: str, seconds: tuple[float, bool] | None, identity: str) -> str:
+def _problem(event_type: str, event_id: str, moment: _Moment | None, identity: str) -> str:
     if not event_id:
         return "no_id"
-    if seconds is None:
+    if moment is None:
         return "no_time"
     if not event_type:
         return "no_event_type"
@@ -266,17 +319,22 @@ def _problem(event_type: str, event_id: str, seconds: tuple[float, bool] | None,
     return "" if cut(identity, MOST_IDENTITY) is identity else "identity_too_long"
 
 
-def _timestamp(seconds: float) -> str:
-    return _whole_second(int(seconds)) if seconds == int(seconds) else _moment(seconds)
+def _moment(time: Any) -> _Moment | None:
+    # The events of a file are of a few hundred seconds.
+    return _known_moment(time) if type(time) is int else _moment_of(time)
 
 
-@lru_cache(maxsize=4096)
-def _whole_second(seconds: int) -> str:
-    return (EPOCH + timedelta(seconds=seconds)).isoformat()
+def _moment_of(time: Any) -> _Moment | None:
+    read = epoch_seconds(time)
+    if read is None:
+        return None
+    seconds, finer = read
+    whole = int(seconds)
+    timespec = "seconds" if whole == seconds else "milliseconds"
+    return _Moment((EPOCH + timedelta(seconds=seconds)).isoformat(timespec=timespec), whole // HOUR, finer)
 
 
-def _moment(seconds: float) -> str:
-    return (EPOCH + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
+_known_moment = lru_cache(maxsize=4096)(_moment_of)
 
 
 def _selector(include: Sequence[str], exclude: Sequence[str]) -> Any:

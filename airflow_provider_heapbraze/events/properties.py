@@ -21,37 +21,28 @@ TOO_DEEP = "(nested too deeply)"
 Value = int | float | str
 
 
-class Properties:
+class Properties(msgspec.Struct):
     """The properties of one event, while they are put together.
 
     :param values: what Heap gets.
     :param cuts: how many names and values were cut.
     """
 
-    __slots__ = ("cuts", "values")
-
-    def __init__(self) -> None:
-        self.values: dict[str, Value] = {}
-        self.cuts = 0
+    values: dict[str, Value] = {}  # of each its own: a struct copies it
+    cuts: int = 0
 
     def put(self, name: str, value: Any, depth: int = 0) -> None:
         """Add a field: a nested object by dotted names, a list joined; nothing where it is null."""
-        if isinstance(value, str):
-            text = value
-        elif value is None:
+        if type(value) is str and len(value) <= SURELY_SHORT and len(name) <= SURELY_SHORT:
+            self.values[name] = value
             return
-        elif isinstance(value, dict) and depth < DEEPEST:
+        if isinstance(value, dict) and depth < DEEPEST:
             for key, item in value.items():
                 self.put(f"{name}.{key}", item, depth + 1)
             return
-        else:
-            plain = _plain(value)
-            if not isinstance(plain, str):
-                if plain is not None:
-                    self.values[self._cut(name)] = plain
-                return
-            text = plain
-        self.values[self._cut(name)] = self._cut(text)
+        plain = value if isinstance(value, str) else _plain(value)
+        if plain is not None:
+            self.values[self._cut(name)] = self._cut(plain) if isinstance(plain, str) else plain
 
     def _cut(self, text: str) -> str:
         if len(text) <= SURELY_SHORT:

@@ -45,8 +45,6 @@ def read_events(file: Path, event_type: str, done: BitMap) -> EventReader:
 @contextmanager
 def _content(file: Path) -> Iterator[io.BufferedReader]:
     """Open a file; a compressed one, as if it were not."""
-    import pyarrow as pa
-
     try:
         with file.open("rb") as packed:
             begin = packed.read(4)
@@ -57,6 +55,8 @@ def _content(file: Path) -> Iterator[io.BufferedReader]:
         with file.open("rb") as plain:
             yield plain
         return
+    import pyarrow as pa
+
     with pa.input_stream(str(file), compression=compression) as stream:
         yield io.BufferedReader(cast("io.RawIOBase", _Raw(stream)), 1 << 20)
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 import requests
 from hypothesis import HealthCheck, example, given, settings
@@ -822,6 +823,107 @@ def test_any_values_of_known_fields_give_an_event_or_a_reason(fields):
         assert within_bounds(json.loads(found.body, parse_constant=no_constants))
     else:
         assert found.reason in REASONS
+
+
+# With what a schema says beforehand, and without.
+
+AVRO_VALUES = {
+    "string": st.text(max_size=5)
+    | st.sampled_from(["x" * 511, "x" * 512, "é" * 300, "😀" * 600, '{"a": {"b": [1, null]}, "c.d": "e"}']),
+    "int": st.integers(-(2**31), 2**31 - 1),
+    "long": st.integers(-(2**63), 2**63 - 1),
+    "boolean": st.booleans(),
+    "float": st.floats(width=32),
+    "double": st.floats(),
+}
+MORE_FIELDS = ("braze_user_id", "properties", "custom_attributes", "event_type", "new", "n" * 1100)
+SURE = {"id": "event-0001", "time": SECONDS, "external_user_id": "ann"}
+
+
+def avro_values(avro_type):
+    if isinstance(avro_type, list):
+        return st.one_of(st.none() if one == "null" else avro_values(one) for one in avro_type)
+    if isinstance(avro_type, dict):
+        return st.lists(avro_values(avro_type["items"]), max_size=2)
+    return AVRO_VALUES[avro_type]
+
+
+@st.composite
+def schemas_with_records(draw):
+    """Make the schema of any event type, with some more fields anywhere in it, and records of it."""
+    schema = samples.schema(draw(st.sampled_from(samples.TYPES)))
+    fields = schema["fields"]
+    for name in draw(st.lists(st.sampled_from(MORE_FIELDS), unique=True)):
+        if name not in {field["name"] for field in fields}:
+            kind = draw(st.sampled_from(sorted(AVRO_VALUES)))
+            fields.insert(draw(st.integers(0, len(fields))), {"name": name, "type": ["null", kind]})
+    values = st.fixed_dictionaries({field["name"]: avro_values(field["type"]) for field in fields})
+    likely = values.map(lambda record: {**record, **{name: SURE[name] for name in SURE if name in record}})
+    return schema, draw(st.lists(likely | values, min_size=1, max_size=5))
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        *RULES.values(),
+        MappingRules(identity_field="device_id"),
+        MappingRules(pii="hash", salt="salt", selection=Selection(exclude_properties=["*_id"])),
+    ],
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(made=schemas_with_records())
+def test_the_same_with_a_layout_and_without(rules, made, tmp_path):
+    check_the_same_without_a_layout(EventMapping(rules), *made, tmp_path / "made")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("user_id", "braze_user_id"),
+        ("braze_user_id", "user_id"),
+        ("properties.a", "properties"),
+        ("properties", "properties.a"),
+        ("n" * 1100, "user_id"),
+    ],
+)
+def test_the_same_where_names_are_odd(names, tmp_path):
+    """Two fields may come under one name: then the later one counts."""
+    fields = [{"name": name, "type": "string"} for name in ("id", "time", "external_user_id", *names)]
+    schema = {"type": "record", "name": "Odd", "fields": fields}
+    record = {**{name: str(len(name)) for name in names}, **SURE, "time": str(SECONDS)}
+    record |= {"properties": '{"a": "nested"}'} if "properties" in names else {}
+    check_the_same_without_a_layout(EventMapping(RULES["keep"]), schema, [record], tmp_path / "odd")
+
+
+def check_the_same_without_a_layout(mapping, schema, records, file):
+    samples.write_avro(file, schema, records)
+    for one in read(file, OPEN):
+        known, unknown = mapping.map(one), mapping.map(msgspec.structs.replace(one, layout=None))
+        assert type(known) is type(unknown)
+        assert apart_from_order(known) == apart_from_order(unknown)
+
+
+def apart_from_order(found):
+    """Return what became of an event; the order of its properties may be any."""
+    whole = (
+        msgspec.structs.asdict(found)
+        if isinstance(found, HeapEvent)
+        else {"outcome": found.outcome, "reason": found.reason, "body": found.body}
+    )
+    return {**whole, "body": found.body and json.loads(found.body)}
+
+
+def test_what_a_schema_says_beforehand(tmp_path):
+    """Layouts are the same in all files of a schema, and only of records whose texts are short."""
+    schema = samples.schema(OPEN)
+    (first, *_), records = read(samples.avro_path(OPEN)), samples.records(OPEN)
+    records[1]["user_agent"] = "x" * 512
+    samples.write_avro(tmp_path / "other", schema, records)
+    short, long, other = read(tmp_path / "other")
+    assert first.layout is short.layout is other.layout
+    assert first.layout.names == tuple(field["name"] for field in schema["fields"])
+    assert first.layout.not_texts == {"time", "is_amp"}
+    assert long.layout is None
 
 
 @pytest.mark.parametrize("depth", [100, 300, 450, 900])
