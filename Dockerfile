@@ -9,5 +9,5 @@ COPY --chown=airflow:root pyproject.toml README.md CHANGELOG.md LICENSE ./
 COPY --chown=airflow:root airflow_provider_heapbraze ./airflow_provider_heapbraze
 COPY --chown=airflow:root constraints ./constraints
 RUN pip install --no-cache-dir --constraint constraints/airflow-3.3.txt \
-      "apache-airflow[celery,postgres]==${AIRFLOW_VERSION}" .
+      "apache-airflow[celery,postgres]==${AIRFLOW_VERSION}" ".[redis]"
 WORKDIR /opt/airflow

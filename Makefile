@@ -51,7 +51,7 @@ test31: $(MADE31)  ## the operators, and a DAG from end to end, on Airflow 3.1
 	$(<D)/bin/python -m pytest -n 3 --dist loadgroup tests/airflow \
 		tests/system/test_cohort_dag.py::test_two_nights_and_the_way_back
 
-stack: $(MADE)  ## the services of docker-compose.yaml without Docker; a worker is killed, another one finishes
+stack: $(MADE)  ## docker-compose.yaml without Docker: 20 cohorts on one worker, on two, and with one killed
 	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --group stack
 	$(BIN)/python -m stack.run
 

@@ -75,6 +75,17 @@ class Stack:
         """Return the lines that a service has logged."""
         return self._log(name).read_text(errors="replace").splitlines()
 
+    def start(self, name: str) -> None:
+        """Start a service that was stopped."""
+        self._start_with_needs(name)
+        self._wait_until_healthy(name)
+
+    def stop(self, name: str) -> None:
+        """Stop a service as its own do: it ends what it is at."""
+        process = self._running.pop(name)
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(STOP_WITHIN)
+
     def kill(self, name: str) -> None:
         """End a service, and all that it has started, as a machine that loses power does."""
         process = psutil.Process(self._running.pop(name).pid)

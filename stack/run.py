@@ -1,8 +1,9 @@
 """The topology of docker-compose.yaml without Docker: ``make stack``.
 
 Postgres, Redis, scheduler, API server, DAG processor, triggerer, two Celery workers, sandbox and landing
-service are started; a cohort is imported to green; then a worker is killed while it delivers, the other one
-finishes, and Braze's cohort is exact.
+service are started. On three nights 20 mapped cohorts are imported: by one worker; by two, to compare the
+time; and by two of which one is killed while it delivers, so that the other one finishes. After each night
+every cohort in Braze is compared with its segment, to the last person.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import re
 import secrets
 import shutil
 import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 
+import redis
 from cryptography.fernet import Fernet
 
 from airflow_provider_heapbraze.sandbox.client import Sandbox
@@ -27,10 +31,17 @@ from stack.compose import services, variables_of
 from stack.processes import Stack
 
 PROJECT = Path(__file__).resolve().parents[1]
-COHORT_ID = "stack-cohort"
 DAG_ID = "heap_cohorts_to_braze"
-IMPORT = "task_id='cohort.import'"
-FIRST, SECOND = range(20_000), range(200, 50_000)
+WORKERS = ("worker-1", "worker-2")
+COHORTS = 20
+PEOPLE = 30_000  # in each
+MOVED = 500  # leave each, and as many join, from one night to the next
+SEND_ALL = {"force_full": True}
+# It is Braze that is waited for, as in imports that take long, and not the processors of this machine, which
+# all services share.
+SLOWLY = {"latency": 2.0, "endpoints": ["cohort-users"]}
+BUDGET_DB = 1  # of Redis; Celery has 0
+BRAZES_LIMIT = 250_000 / 3600  # requests a second
 GREEN_WITHIN = 600.0
 PORTS = (
     "POSTGRES_PORT",
@@ -73,28 +84,24 @@ def _story(home: Path, *, keep_running: bool) -> int:
     sandbox = Sandbox(f"http://127.0.0.1:{variables['SANDBOX_PORT']}")
     ledger = home / "volumes" / "heapbraze" / "ledger"
     # Before the DAG processor reads the file: it looks again only after half a minute.
-    _write_cohort(home, FIRST)
+    _write_cohorts(home, night=0)
     print("Starting the services of docker-compose.yaml:", flush=True)
     with stack.up():
-        print("A cohort is imported:", flush=True)
-        stack.run("scheduler", ["airflow", "dags", "unpause", DAG_ID])
-        _trigger(stack, "first")
-        _wait(lambda: _state(stack, "first") == "success", lambda: _state(stack, "first"))
-        if not _exact(sandbox, FIRST):
-            return 1
-        print("A worker is killed while it delivers:", flush=True)
-        sandbox.faults(latency=1.0)
-        _write_cohort(home, SECOND)
-        _trigger(stack, "second")
-        _wait(lambda: _delivering(ledger) > 0, lambda: _state(stack, "second"))
-        (killed,) = _workers_of(stack, "second")
-        stack.kill(killed)
-        print(f"  {killed} is gone", flush=True)
-        sandbox.faults()
-        _wait(lambda: _state(stack, "second") == "success", lambda: _state(stack, "second"))
-        print(f"  {', '.join(_workers_of(stack, 'second') - {killed})} finished its work", flush=True)
-        if not _exact(sandbox, SECOND):
-            return 1
+        sandbox.faults(**SLOWLY)
+        print(f"{COHORTS} cohorts of {PEOPLE:,} people are imported by one worker:", flush=True)
+        stack.stop("worker-2")
+        _end(stack, sandbox, _begin_with_the_night_that_is_due(stack), night=0)
+        print("The next night they are by two:", flush=True)
+        stack.start("worker-2")
+        _write_cohorts(home, night=1)
+        _begin(stack, "two-workers")
+        _end(stack, sandbox, "two-workers", night=1)
+        _look_for_budget(variables)
+        print("The third night one of the two is killed while it delivers:", flush=True)
+        _write_cohorts(home, night=2)
+        _begin(stack, "one-killed")
+        _kill_one(stack, ledger, "one-killed")
+        _end(stack, sandbox, "one-killed", night=2)
         if keep_running:
             _wait_for_the_end(variables)
     return 0
@@ -113,7 +120,6 @@ def _variables() -> dict[str, str]:
         "BRAZE_CONNECTION": reach["AIRFLOW_CONN_BRAZE_DEFAULT"],
         "HEAP_CONNECTION": reach["AIRFLOW_CONN_HEAP_DEFAULT"],
         "TASK_HEARTBEAT_TIMEOUT": "30",  # so that nobody waits five minutes here
-        "WORKER_CONCURRENCY": "2",
     }
 
 
@@ -127,46 +133,140 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _write_cohort(home: Path, numbers: Iterable[int]) -> None:
+def _members(cohort: int, night: int) -> range:
+    """Return the numbers of the users who are in a cohort's segment on a night."""
+    first = cohort * 100 + night * MOVED
+    return range(first, first + PEOPLE)
+
+
+def _cohort_id(cohort: int) -> str:
+    return f"stack-{cohort:02}"
+
+
+def _write_cohorts(home: Path, night: int) -> None:
+    """Write the segments of a night, and the file that names the cohorts, which stays as it is."""
     folder = home / "volumes" / "heapbraze"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "segment.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["identity", "email", "device_id", "is_identified"])
-        rows.writerows([f"user-{number}", "", "", "true"] for number in numbers)
-    cohort = {
-        "cohort_id": COHORT_ID,
-        "cohort_name": "Stack",
-        "members": (folder / "segment.csv").as_uri(),
-    }
-    (folder / "cohorts.yaml").write_text(json.dumps([cohort]))
+    cohorts = []
+    for cohort in range(COHORTS):
+        segment = folder / f"segment-{cohort:02}.csv"
+        with segment.open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["identity", "email", "device_id", "is_identified"])
+            rows.writerows([f"user-{number}", "", "", "true"] for number in _members(cohort, night))
+        cohorts.append(
+            {
+                "cohort_id": _cohort_id(cohort),
+                "cohort_name": f"Stack {cohort:02}",
+                "members": segment.as_uri(),
+            }
+        )
+    (folder / "cohorts.yaml").write_text(json.dumps(cohorts))
 
 
-def _trigger(stack: Stack, run_id: str) -> None:
-    stack.run("scheduler", ["airflow", "dags", "trigger", DAG_ID, "--run-id", run_id])
+def _begin_with_the_night_that_is_due(stack: Stack) -> str:
+    """Switch the DAG on; return the run that Airflow then makes by itself."""
+    stack.run("scheduler", ["airflow", "dags", "unpause", DAG_ID])
+    _wait(lambda: bool(_scheduled(stack)), lambda: "not there")
+    return _scheduled(stack)
+
+
+def _scheduled(stack: Stack) -> str:
+    return stack.ask(f"SELECT run_id FROM dag_run WHERE dag_id = '{DAG_ID}' LIMIT 1")
+
+
+def _begin(stack: Stack, run_id: str) -> None:
+    """Begin a night that sends everybody, so that it has as much to do as the first one."""
+    trigger = ["airflow", "dags", "trigger", DAG_ID, "--run-id", run_id, "--conf", json.dumps(SEND_ALL)]
+    stack.run("scheduler", trigger)
+
+
+def _end(stack: Stack, sandbox: Sandbox, run_id: str, night: int) -> None:
+    """Wait for a run's end, say what it took, and compare what Braze has.
+
+    :raises SystemExit: it failed, or a cohort is not what its segment says.
+    """
+    _wait(lambda: _state(stack, run_id) == "success", lambda: _state(stack, run_id))
+    took = stack.ask(
+        f"SELECT extract(epoch FROM end_date - start_date)::int FROM dag_run WHERE run_id = '{run_id}'"
+    )
+    since = float(stack.ask(f"SELECT extract(epoch FROM start_date) FROM dag_run WHERE run_id = '{run_id}'"))
+    sent = [
+        request["status"]
+        for request in sandbox.requests()
+        if request["endpoint"] == "cohort-users" and request["time"] > since
+    ]
+    at_the_limit = f"{len(sent) / BRAZES_LIMIT:.0f} s at Braze's limit"
+    told_to_wait = f"{sent.count(HTTPStatus.TOO_MANY_REQUESTS)} told to wait"
+    print(f"  {took} s; {len(sent):,} requests ({at_the_limit}), {told_to_wait}", flush=True)
+    wrong = [cohort for cohort in range(COHORTS) if not _is_exact(sandbox, cohort, night)]
+    if wrong:
+        raise SystemExit(f"Not what their segments say: {', '.join(map(_cohort_id, wrong))}.")
+    print(f"  Braze's cohorts: {COHORTS} of {PEOPLE:,} people, all exact", flush=True)
+
+
+def _is_exact(sandbox: Sandbox, cohort: int, night: int) -> bool:
+    members = set(sandbox.cohort(_cohort_id(cohort))["members"])
+    return members == {f"user-{number}" for number in _members(cohort, night)}
+
+
+def _look_for_budget(variables: dict[str, str]) -> None:
+    """Say that the workers share the limit.
+
+    :raises SystemExit: they do not.
+    """
+    port, password = int(variables["REDIS_PORT"]), variables["REDIS_PASSWORD"]
+    with redis.Redis(port=port, password=password, db=BUDGET_DB) as store:
+        limits = len(list(store.scan_iter("heapbraze:budget:*")))
+    if not limits:
+        raise SystemExit("The workers share no budget: nothing of it is in Redis.")
+    print(f"  the workers share the limit through Redis ({limits} kept there)", flush=True)
+
+
+def _kill_one(stack: Stack, ledger: Path, run_id: str) -> None:
+    """Kill a worker that has delivered a part of a cohort.
+
+    :raises SystemExit: it had delivered all of it, by then.
+    """
+    begun: list[int] = []
+
+    def delivers() -> bool:
+        begun.extend(_half_way(ledger, run_id))
+        return bool(begun)
+
+    _wait(delivers, lambda: _state(stack, run_id))
+    killed = _worker_of(stack, run_id, begun[0])
+    stack.kill(killed)
+    lost = [cohort for cohort in _half_way(ledger, run_id) if _worker_of(stack, run_id, cohort) == killed]
+    if not lost:
+        raise SystemExit(f"{killed} was half-way through no cohort when it was killed: run it once more.")
+    print(f"  {killed} is gone, half-way through {', '.join(map(_cohort_id, lost))}", flush=True)
+
+
+def _half_way(ledger: Path, run_id: str) -> list[int]:
+    """Return the cohorts of which a run has delivered a part, as far as is recorded."""
+    found = []
+    for log in ledger.glob("targets/*/log"):
+        newest = json.loads(max(log.glob("*.json")).read_text())
+        dag_run, _, cohort = newest["run_id"].rpartition("/")
+        answers = log.parent.glob(f"plans/{newest.get('plan_id')}/settled/*.json")
+        if newest["kind"] == "plan" and f"/{run_id}/" in dag_run and any(answers):
+            found.append(int(cohort))
+    return found
+
+
+def _worker_of(stack: Stack, run_id: str, cohort: int) -> str:
+    """Return the worker that was given a cohort's import last."""
+    given = re.compile(rf"task_id='cohort.import'.*run_id='{run_id}'.*map_index={cohort}\b")
+    for worker in WORKERS:
+        if any(given.search(line) for line in stack.log(worker)):
+            return worker
+    return ""
 
 
 def _state(stack: Stack, run_id: str) -> str:
     """Return a run's state: empty where it is not known."""
     return stack.ask(f"SELECT state FROM dag_run WHERE run_id = '{run_id}'")
-
-
-def _workers_of(stack: Stack, run_id: str) -> set[str]:
-    """Return the workers that were given the import of a run."""
-    return {
-        name
-        for name in ("worker-1", "worker-2")
-        if any(IMPORT in line and f"run_id='{run_id}'" in line for line in stack.log(name))
-    }
-
-
-def _delivering(ledger: Path) -> int:
-    """Count the records of answers of the plan that is open."""
-    logs = sorted(ledger.glob("targets/*/log/*.json"))
-    newest = json.loads(logs[-1].read_text()) if logs else {}
-    if newest.get("kind") != "plan":
-        return 0
-    return len(list(ledger.glob(f"targets/*/plans/{newest['plan_id']}/settled/*.json")))
 
 
 def _wait(is_so: Callable[[], bool], state: Callable[[], str]) -> None:
@@ -175,14 +275,6 @@ def _wait(is_so: Callable[[], bool], state: Callable[[], str]) -> None:
         if state() == "failed" or time.monotonic() > until:
             raise SystemExit(f"It did not get there: the run is {state()}.")
         time.sleep(1)
-
-
-def _exact(sandbox: Sandbox, numbers: Iterable[int]) -> bool:
-    members = set(sandbox.cohort(COHORT_ID)["members"])
-    wanted = {f"user-{number}" for number in numbers}
-    exact = members == wanted
-    print(f"  Braze's cohort: {len(members):,} people, {'exact' if exact else 'NOT what the segment says'}")
-    return exact
 
 
 def _wait_for_the_end(variables: dict[str, str]) -> None:

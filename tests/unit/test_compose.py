@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -50,6 +52,24 @@ def test_what_the_dags_ask_for_is_what_they_are_given():
     asked = set(re.findall(r'os\.environ\.get\("(\w+)"', "".join(map(Path.read_text, DAGS.glob("*.py")))))
     given = {name for name in CONTENT["x-airflow"]["environment"] if not name.startswith("AIRFLOW")}
     assert given - {"TZ"} <= asked
+
+
+def test_workers_share_a_budget_beside_celerys_messages(tmp_path):
+    found = compose.services(FILE, EXAMPLE, tmp_path)
+    environment = found["worker-1"].environment
+    assert environment == found["worker-2"].environment | {
+        name: environment[name] for name in ["AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT"]
+    }
+    conn_id = environment["AIRFLOW__HEAPBRAZE__BUDGET"]
+    budget = json.loads(environment[f"AIRFLOW_CONN_{conn_id.upper()}"])
+    broker = urlsplit(environment["AIRFLOW__CELERY__BROKER_URL"])
+    assert budget["conn_type"] == broker.scheme == "redis"
+    assert (budget["host"], budget["port"], budget["password"]) == (
+        broker.hostname,
+        broker.port,
+        broker.password,
+    )
+    assert f"/{budget['extra']['db']}" != broker.path
 
 
 def test_only_the_landing_service_is_open_to_others():
