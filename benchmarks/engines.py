@@ -49,10 +49,8 @@ def main() -> None:
             night(place)
         cases = {place: lambda place=place: night(place) for place in places}
         for place, found in side_by_side(options.runs, cases).items():
-            print(
-                f"{options.members:>12,} {place:<22} {found.seconds:>9.1f} {found.cpu:>7.1f} {found.mib:>9,.0f} "
-                f"{found.done:>9,}"
-            )
+            figures = f"{found.seconds:>9.1f} {found.cpu:>7.1f} {found.mib:>9,.0f} {found.done:>9,}"
+            print(f"{options.members:>12,} {place:<22} {figures}")
 
 
 @contextmanager
