@@ -73,7 +73,8 @@ class WarehouseSpace:
         self._local = local
         self._token = f"{datetime.now(UTC):{_STAMP}}_{uuid4().hex[:8]}"
         self._views: dict[str, exp.Query] = {}
-        self._made: dict[str, str] = {}
+        self._made: list[str] = []
+        self._tables: dict[str, str] = {}
         self._staged: dict[str, TableRecord] = {}
         self._kept: set[str] = set()
 
@@ -100,13 +101,13 @@ class WarehouseSpace:
 
     def clear(self) -> None:
         """Drop every table that is not kept."""
-        for table in set(self._made.values()) - self._kept:
+        for table in set(self._made) - self._kept:
             with suppress(HeapBrazeError):
                 self._drop(table)
 
     def table(self, name: str, query: str) -> None:
         """Make a table of a query's rows, or make it anew: the query may name the table that there is."""
-        self._make(name, f"{_WORK}{self._token}_{len(self._made)}_{name}", self._parsed(query))
+        self._make(name, self._new(name), self._parsed(query))
 
     def members(self, name: str, query: str, columns: Sequence[str]) -> None:
         """Make a table of the rows of a query in the warehouse's own SQL.
@@ -115,7 +116,7 @@ class WarehouseSpace:
         """
         from sqlglot import exp
 
-        there = f"{_WORK}{self._token}_{len(self._made)}_{name}"
+        there = self._new(name)
         names = ", ".join(
             self._dialect.sql(exp.alias_(exp.column(column, quoted=True), f"c{number}", quoted=True))
             for number, column in enumerate(columns)
@@ -140,7 +141,7 @@ class WarehouseSpace:
         from sqlglot import exp
 
         types = {}
-        for column, written, *more in self._database.run(self._dialect.columns.format(self._made[name])):
+        for column, written, *more in self._database.run(self._dialect.columns.format(self._tables[name])):
             scale = more[0] if more and not isinstance(more[0], str) else None
             if not column or str(column).startswith("#"):
                 break  # Spark tells of partitions after the columns
@@ -223,7 +224,7 @@ class WarehouseSpace:
             return False
 
     def _stage(self, name: str, query: exp.Query) -> None:
-        there = f"{name}_{self._token}_{len(self._made)}"
+        there = self._new(name, to_keep=True)
         columns = query.named_selects
         self._make(name, there, query)
         self._staged[name] = TableRecord(self.engine, there, columns, self.count(name))
@@ -234,12 +235,17 @@ class WarehouseSpace:
         self._database.run(f"CREATE TABLE {self._quoted(there)}{self._format()} AS {written}")
         self._found(name, there, columns)
 
+    def _new(self, name: str, *, to_keep: bool = False) -> str:
+        """Return a name that no table has, or had."""
+        mine = f"{self._token}_{len(self._made)}"
+        self._made.append(f"{name}_{mine}" if to_keep else f"{_WORK}{mine}_{name}")
+        return self._made[-1]
+
     def _found(self, name: str, there: str, columns: Sequence[str]) -> None:
         """Let a name stand for a table."""
         if self._dialect.examine:
             self._database.run(self._dialect.examine.format(self._quoted(there)))
-        self._made[f"{name} as {there}"] = there
-        self._made[name] = there
+        self._tables[name] = there
         self._views[name] = selected(there, columns)
 
     def _found_whole(self, view: str, record: TableRecord) -> bool:
@@ -284,7 +290,7 @@ class WarehouseSpace:
             nothing = exp.values([(None,) * len(names)], alias="given", columns=names)
             parts.append(exp.select(*typed).from_(nothing).where("false"))
         for number, part in enumerate(parts):
-            self._make(f"{name}_part_{number}", f"{_WORK}{self._token}_{len(self._made)}_{name}", part)
+            self._make(f"{name}_part_{number}", self._new(name), part)
         if len(parts) == 1:
             self._views[name] = self._views[f"{name}_part_0"]
             return
