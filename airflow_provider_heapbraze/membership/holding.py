@@ -116,9 +116,10 @@ def check_files(ledger: TargetLedger, plan: Plan) -> None:
 
     :raises LedgerDamagedError: a file of the ledger does not hold what the log says.
     """
+    with ledger.spaces.local() as space:
+        load_changes(space, ledger, plan)  # the file is what is delivered, wherever the plan was made
     with ledger.spaces.open() as space:
         load_snapshot(space, ledger, plan.base, plan.held, "base")
-        load_changes(space, ledger, plan)
     ledger.settled(plan.plan_id)
 
 

@@ -144,6 +144,15 @@ def test_a_table_that_is_gone_stops_the_run(warehouse, sandbox):
     assert warehouse.run(PEOPLE[:11], force_full=True)["size"] == 11
 
 
+def test_changes_that_are_damaged_are_not_delivered(warehouse, sandbox):
+    plan = warehouse.plan(PEOPLE[:10])
+    [changes] = Path(warehouse.ledger.removeprefix("file://")).rglob("changes.parquet")
+    changes.write_bytes(changes.read_bytes()[:-1])
+    with pytest.raises(AirflowFailException, match=r"changes\.parquet is missing or does not hold"):
+        warehouse.run(plan=plan)
+    assert sandbox.requests() == []
+
+
 def test_members_of_elsewhere_are_refused(warehouse, tmp_path):
     (tmp_path / "members.csv").write_text("identity\nprivate-person-0001\n")
     members = FileMembers((tmp_path / "members.csv").as_uri())
