@@ -8,10 +8,19 @@ import os
 from itertools import count
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 from airflow_provider_heapbraze.operators._access import AirflowAccess
 from tests.airflow.cohorts import context
-from tests.unit.membership.engine_conformance import COLUMNS, STORY, EngineConformance, tell_twice
+from tests.unit.membership.engine_conformance import (
+    COLUMNS,
+    STORY,
+    EngineConformance,
+    stories,
+    tell_twice,
+)
+
+pytest.importorskip("airflow.providers.apache.hive", reason="the extra group `spark` is not installed")
 
 TYPES = {"double precision": "double", "integer": "int"}
 
@@ -64,6 +73,11 @@ def elsewhere(spark, tmp_path, monkeypatch, caplog):
 )
 class TestSpark(EngineConformance):
     """All that every engine must do."""
+
+    @settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(story=stories)
+    def test_any_story(self, story, elsewhere, tmp_path_factory):
+        tell_twice(story, elsewhere, tmp_path_factory.mktemp("story"))
 
 
 def test_a_story_of_awkward_people(elsewhere, tmp_path):
