@@ -69,8 +69,8 @@ def match_of_run(ledger: TargetLedger, commit: Commit, root: Path) -> MatchResul
         # Other identifiers of the same people: removing one of them would remove the person.
         load_carried(space, ledger, commit, "links", NO_LINKS)
         links = f"SELECT {KEY}, {OWNER} FROM links_before"
-        if load_others(space, "others", match_folder(root, commit.fingerprint)):
-            links += f" UNION SELECT {KEY}, {OWNER} FROM others"
+        if load_others(space, "others_then", match_folder(root, commit.fingerprint)):
+            links += f" UNION SELECT {KEY}, {OWNER} FROM others_then"
         else:
             log.warning(
                 "The match of run %s is not in the ledger any more, or damaged: which identifiers were of "

@@ -45,7 +45,7 @@ SEGMENT = [
     "[1]",
     '{"id": "x"}',
 ]
-FINGERPRINT = "04a725075675cd6234ed8f73a9e86fcb"
+FINGERPRINT = "8a28fb212db1f37bcab0c752566affc8"
 SECRET = "ann.secret@example.com"
 
 FEW, MANY = 200_000, 1_000_000
