@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Requests accepted at a level, per place of it, before one more place is tried. Where one in some hundreds is
-# told to wait, whatever the level, that is soon enough to stay wide.
+# Requests accepted at a level, per place of it, before a wider one is tried. Where one in some hundreds is told
+# to wait, whatever the level, that is soon enough to stay wide, with steps of a quarter.
 ROUNDS_PER_STEP = 2
+STEP_SHARE = 4
 # A target that takes only one request at a time is asked for more after every tenth.
 FEWEST_PER_STEP = 10
 
@@ -57,14 +58,14 @@ class AdaptiveConcurrency:
                 self._changed.notify()
 
     def accepted(self) -> None:
-        """Note an accepted request; enough of them widen the lane by one."""
+        """Note an accepted request; enough of them widen the lane."""
         with self._changed:
             self._accepted += 1
             enough = max(FEWEST_PER_STEP, ROUNDS_PER_STEP * self._level)
             if self._level < self._most and self._accepted >= enough:
-                self._level += 1
+                self._level = min(self._most, self._level + max(1, self._level // STEP_SHARE))
                 self._accepted = 0
-                self._changed.notify()
+                self._changed.notify_all()
 
     def told_to_wait(self, generation: int) -> None:
         """Halve the lane, down to one; once for all requests that were under way together.
