@@ -56,7 +56,8 @@ def import_plain(folder: Path, url: str) -> int:
         "cohort_id": "plain",
     }
     sent = 0
-    identifiers = night(folder, TODAY)[1].match_folder / "identifiers.parquet"
+    request = night(folder, TODAY)[1]
+    identifiers = request.match_folder / request.match.file_of("identifiers")
     with requests.Session() as session:
         session.headers["User-Agent"] = "partner-Heap-Plain/1"
         post_until_taken(

@@ -65,13 +65,18 @@ def plan_ours(folder: Path) -> int:
     return make_plan(ledger, ledger.last(), request).rows
 
 
+def _identifiers(folder: Path, day: str) -> Path:
+    request = night(folder, day)[1]
+    return request.match_folder / request.match.file_of("identifiers")
+
+
 def plan_plain(folder: Path) -> int:
     """What an engineer writes in an afternoon."""
     import pyarrow.parquet as pq
 
     before, now = (
         set(pq.read_table(identifiers, columns=["value"])["value"].to_pylist())
-        for identifiers in (night(folder, day)[1].match_folder / "identifiers.parquet" for day in DAYS)
+        for identifiers in map(partial(_identifiers, folder), DAYS)
     )
     changes = [[person, True] for person in now - before] + [[person, False] for person in before - now]
     (folder / "changes.json").write_text(json.dumps(changes))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Requests accepted at a level, per place of it, before a wider one is tried. Where one in some hundreds is told
-# to wait, whatever the level, that is soon enough to stay wide, with steps of a quarter.
+# Requests accepted at a level, per place of it, before a wider one is tried. Where one in some hundreds is
+# told to wait, whatever the level, that is soon enough to stay wide, with steps of a quarter.
 ROUNDS_PER_STEP = 2
 STEP_SHARE = 4
 # A target that takes only one request at a time is asked for more after every tenth.

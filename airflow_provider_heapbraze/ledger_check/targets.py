@@ -241,8 +241,8 @@ def _check_match(root: Path, account: Account, plan: Plan, *, every_row: bool) -
             name: rows_in(folder / name, every_row=every_row, expected=digest)
             for name, digest in match.digests.items()
         }
-        matched = [found for name, found in rows.items() if name.startswith(f"{IDENTIFIERS}.")]
-        whole = None not in rows.values() and matched == [match.counts["matched"]]
+        matched = rows.get(match.file_of(IDENTIFIERS) or "")
+        whole = None not in rows.values() and matched == match.counts["matched"]
     if not whole:
         account.find(
             f"matches/{plan.fingerprint}, of which run {plan.run_id} made its plan, is missing or damaged",

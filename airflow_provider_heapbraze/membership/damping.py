@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow_provider_heapbraze.membership.space import Space
 
 LEAVING = f"{KEY}, since, runs, seen_in"
+A_LONG_TIME = 24 * 365 * 100  # hours; whoever gives more means never
 NOBODY_LEAVES = f"SELECT {KEY}, '' AS since, 0 AS runs, '' AS seen_in FROM ({NOBODY}) a"
 
 
@@ -55,7 +56,7 @@ def keep_leavers(space: Space, ledger: TargetLedger, last: Entry | None, as_of: 
         f"FROM (SELECT {KEY} FROM change a WHERE remove AND {SURELY_HELD}) a "
         f"LEFT JOIN leaving_before b ON {ON_KEY}",
     )
-    long_ago = _sortable(now - timedelta(hours=damping.hours))
+    long_ago = _sortable(now - timedelta(hours=min(damping.hours, A_LONG_TIME)))
     _take_out_who_goes(space, f"(a.runs >= {damping.runs} AND a.since <= {long_ago})")
     take_out(space, f"SELECT {KEY} FROM leaving")
     return space.count("leaving")

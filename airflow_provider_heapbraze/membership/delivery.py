@@ -21,6 +21,7 @@ from airflow_provider_heapbraze.clients.transport import TIMEOUT
 from airflow_provider_heapbraze.membership.account import FLUSH_SECONDS, Account
 from airflow_provider_heapbraze.membership.batches import read_batches
 from airflow_provider_heapbraze.membership.entries import Settled
+from airflow_provider_heapbraze.membership.tables import digest
 from airflow_provider_heapbraze.pace import Pace
 
 if TYPE_CHECKING:
@@ -153,6 +154,8 @@ class Delivery:
             return
         self._expect()
         with storage.local_copy(self._ledger.path(self._plan.changes)) as changes:
+            if digest(changes) != self._plan.digest:
+                raise self._ledger.not_as_logged(self._plan.changes)
             self._send_range(changes, 0, self._plan.removes)
             self._account.check_none_left_open()
             self._wait_for_earlier_attempts()

@@ -49,6 +49,7 @@ class Dialect:
     :param digest: 15 hexadecimal digits, from the one called ``FIRST``, of the MD5 of a text in UTF-8, as a
         number whose sum over all people does not overflow.
     :param byte_length: the length of a text in UTF-8, in bytes.
+    :param by_bytes: a text that is compared byte by byte, whatever its column says.
     :param session: what is said first.
     :param schema_there: gives a row where the schema is there, or fails where it is not.
     :param tables: gives the names of the tables in the schema.
@@ -60,6 +61,7 @@ class Dialect:
     name: str
     digest: str
     byte_length: str = "octet_length(v)"
+    by_bytes: str = "v"
     session: tuple[str, ...] = ()
     schema_there: str = _SCHEMA_THERE
     tables: str = _TABLES
@@ -93,8 +95,7 @@ class Dialect:
         from sqlglot import exp
 
         if isinstance(node, exp.Anonymous) and (template := self._templates.get(node.name.lower())):
-            argument = node.expressions[0]
-            return _filled(template, argument)
+            return _filled(template, node.expressions[0].transform(self._ours))
         if self.name == "postgres" and isinstance(node, exp.Ordered) and isinstance(node.this, exp.Column):
             # By bytes, whatever the database's own order is: a change set is the same from everywhere.
             collated = exp.Collate(this=node.this, expression=exp.to_identifier("C", quoted=True))
@@ -111,6 +112,7 @@ class Dialect:
                 ("first_digest", self.digest.replace("FIRST", "1"), self.name),
                 ("second_digest", self.digest.replace("FIRST", "16"), self.name),
                 ("size_in_bytes", self.byte_length, self.name),
+                ("by_bytes", self.by_bytes, self.name),
                 ("trimmed", f"trim(v, '{spaces}')", "duckdb"),
                 ("says_yes", SAYS_YES.format("v"), "duckdb"),
             ):
@@ -142,19 +144,29 @@ DIALECTS = {
     "postgres": Dialect(
         "postgres",
         digest="CAST(CAST(('x' || substr(md5(v), FIRST, 15)) AS bit(60)) AS bigint)",
+        by_bytes='v COLLATE "C"',
+        session=("SET standard_conforming_strings = on",),
         examine="ANALYZE {0}",  # autovacuum may come too late, and the planner takes a new table for small
     ),
     # https://docs.aws.amazon.com/redshift/latest/dg/r_STRTOL.html, r_MD5.html, r_OCTET_LENGTH.html
     "redshift": Dialect(
-        "redshift", digest="strtol(substring(md5(v), FIRST, 15), 16)", rows_per_statement=200
+        "redshift",
+        digest="strtol(substring(md5(v), FIRST, 15), 16)",
+        by_bytes="collate(v, 'case_sensitive')",
+        rows_per_statement=200,
     ),
     # https://docs.snowflake.com/en/sql-reference/functions/to_decimal, md5, octet_length
-    "snowflake": Dialect("snowflake", digest="to_number(substr(md5(v), FIRST, 15), 'XXXXXXXXXXXXXXX')"),
+    "snowflake": Dialect(
+        "snowflake",
+        digest="to_number(substr(md5(v), FIRST, 15), 'XXXXXXXXXXXXXXX')",
+        by_bytes="collate(v, '')",
+    ),
     # https://cloud.google.com/bigquery/docs/reference/standard-sql/hash_functions, string_functions
     "gcpbigquery": Dialect(
         "bigquery",
         digest="CAST(CAST(CONCAT('0x', SUBSTR(TO_HEX(MD5(v)), FIRST, 15)) AS INT64) AS NUMERIC)",
         byte_length="BYTE_LENGTH(v)",
+        by_bytes="COLLATE(v, '')",
         schema_there=f"SELECT count(*) FROM {SCHEMA}.INFORMATION_SCHEMA.TABLES",
         tables=f"SELECT table_name FROM {SCHEMA}.INFORMATION_SCHEMA.TABLES",
         columns=f"SELECT column_name, data_type FROM {SCHEMA}.INFORMATION_SCHEMA.COLUMNS "
@@ -169,6 +181,7 @@ DIALECTS = {
         "trino",
         digest="CAST(from_base(substr(to_hex(md5(to_utf8(v))), FIRST, 15), 16) AS DECIMAL(38, 0))",
         byte_length="length(to_utf8(v))",
+        columns=_COLUMNS.replace(", numeric_scale", ""),
     ),
 }
 

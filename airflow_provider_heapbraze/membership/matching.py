@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote, unquote
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, UnbalancedError
 from airflow_provider_heapbraze.membership.members import reading
+from airflow_provider_heapbraze.membership.space import keep
 from airflow_provider_heapbraze.membership.spaces import Spaces
 from airflow_provider_heapbraze.membership.tables import literal
 from airflow_provider_heapbraze.membership.values import MACROS
@@ -56,16 +58,20 @@ class MatchResult:
     digests: dict[str, str] = field(compare=False)
     engine: str = field(default="", compare=False)
 
+    def file_of(self, table: str) -> str | None:
+        """Return the name of a table's file."""
+        return next((name for name in self.digests if name.startswith(f"{table}-")), None)
+
 
 def match(members: Members, matcher: Matcher, access: Access, ledger: Path, engine: str = "") -> MatchResult:
     """Match every member, and write down the result.
 
-    The folder ``matches/<fingerprint>`` of the ledger holds ``identifiers.parquet`` (kind, value, label; each
-    once), ``others.parquet`` (the identifiers that the same people have beside the chosen one, which is named
-    by ``of_kind``, ``of_value`` and ``of_label``),
-    ``unmatched.parquet`` (row, reason, and the values as they came: the only place that has them) and
-    ``match.json`` (the counts). The same result is not written twice. With an engine the tables stay in the
-    warehouse, and the folder says where.
+    The folder ``matches/<fingerprint>`` of the ledger holds three tables, whose names end with their digests:
+    ``identifiers`` (kind, value, label; each once), ``others`` (the identifiers that the same people have
+    beside the chosen one, which is named by ``of_kind``, ``of_value`` and ``of_label``) and ``unmatched``
+    (row, reason, and the values as they came: the only place that has them); and ``match.json`` (the counts,
+    and the tables' names). The same result is not written twice. With an engine the tables stay in the
+    warehouse, and a small file for each says where.
 
     :param ledger: folder of all ledgers.
     :param engine: the Airflow connection of the warehouse where the members are; empty matches with DuckDB.
@@ -141,8 +147,8 @@ def find_match(folder: Path, engine: str = "") -> MatchResult | None:
 def load_table(space: Space, view: str, folder: Path, match: MatchResult, table: str) -> bool:
     """Make a view of a table of a match; return whether it is there and whole."""
     rows = match.counts["matched"] if table == IDENTIFIERS else None
-    names = [name for name in match.digests if name.startswith(f"{table}.")]
-    return bool(names) and space.load(view, folder / names[0], rows=rows, expected=match.digests[names[0]])
+    name = match.file_of(table)
+    return name is not None and space.load(view, folder / name, rows=rows, expected=match.digests[name])
 
 
 def load_others(space: Space, view: str, folder: Path) -> bool:
@@ -239,14 +245,10 @@ def _fingerprint(space: Space, roles: Sequence[str], counts: Mapping[str, Any]) 
         text = " || ".join(
             f"coalesce(CAST(length({name}) AS VARCHAR) || ':' || {name}, '-')" for name in names
         )
-        halves = "sum(first_digest(content)), sum(second_digest(content))"
+        halves = "sum(first_digest(content)) AS first_sum, sum(second_digest(content)) AS second_sum"
         (found,) = space.ask(f"SELECT {halves} FROM (SELECT {text} AS content FROM {table}) a")
         sums.append([str(int(half or 0)) for half in found])
     return hashlib.sha256(json.dumps([sums, counts], sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _length_of(column: str) -> str:
-    return f"CAST(length({column}) AS VARCHAR)"
 
 
 def _keep(
@@ -262,9 +264,8 @@ def _keep(
     if not _is_kept(space, folder):
         digests = {}
         for table in TABLES:
-            name = f"{table}{space.suffix}"
-            digests[name] = space.digest_of(table)
-            space.keep(table, folder / name)
+            # Another task may write the same match now: each names its own tables.
+            digests[keep(space, table, folder / table)] = space.digest_of(table)
         record = {
             "format": FORMAT,
             "fingerprint": fingerprint,
@@ -289,9 +290,9 @@ def _is_kept(space: Space, folder: Path) -> bool:
 
 def record_name(engine: str) -> str:
     """Return the name of the file that says what a match is."""
-    return f"match.{engine}.json" if engine else "match.json"
+    return f"match.{quote(engine, safe='')}.json" if engine else "match.json"
 
 
 def _engines_of(folder: Path) -> set[str]:
     names = [name for name in storage.names(folder) if name.startswith("match.") and name.endswith(".json")]
-    return {name.removeprefix("match").removesuffix(".json").removeprefix(".") for name in names}
+    return {unquote(name.removeprefix("match").removesuffix(".json").removeprefix(".")) for name in names}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_heapbraze.membership.tables import workspace
@@ -37,7 +38,7 @@ class Spaces:
                 yield local
                 return
             with self.access.database(self.engine) as database:
-                space = WarehouseSpace(database, local)
+                space = WarehouseSpace(database, local, partial(self.access.database, self.engine))
                 try:
                     space.prepare()
                     yield space

@@ -130,8 +130,15 @@ class Workspace:
                 "which cannot be reached from here. Nothing was sent."
             )
         log.info("%s rows come from connection %s.", f"{record.rows:,}", record.engine)
-        with self._access.database(record.engine) as database:
-            self.download(database, record, view)
+        try:
+            with self._access.database(record.engine) as database:
+                self.download(database, record, view)
+        except ConfigurationError as error:
+            self.sql(f"DROP TABLE IF EXISTS {view}")
+            log.warning(
+                "The table %s of connection %s cannot be read: %s", record.table, record.engine, error
+            )
+            return False
         return self.count(view) == record.rows and rows in {None, record.rows}
 
     def download(self, database: Database, record: TableRecord, table: str) -> None:

@@ -96,7 +96,7 @@ READINGS = {
 
 # Types whose text no two databases write differently.
 IN_A_WAREHOUSE = {
-    "text": PLAIN,
+    "text": Reading("by_bytes(CAST({0} AS VARCHAR))", raw="by_bytes(CAST({0} AS VARCHAR))"),
     "whole number": PLAIN,
     "true or false": Reading(
         "CASE WHEN {0} THEN 'true' WHEN NOT {0} THEN 'false' END",

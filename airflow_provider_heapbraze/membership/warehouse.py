@@ -21,7 +21,7 @@ from airflow_provider_heapbraze.membership.table_records import SUFFIX, TableRec
 from airflow_provider_heapbraze.membership.tables import digest_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 # What a task that was killed leaves is dropped by a later one.
 LEFT_BEHIND_AFTER = timedelta(days=2)
+# So many tables become one at a time: a statement that names thousands takes minutes.
+PARTS_AT_ONCE = 50
 _STAMP = "%Y%m%d%H%M%S"
 _WORK = "work_"
 
@@ -61,12 +63,19 @@ class WarehouseSpace:
 
     :param database: the warehouse.
     :param local: DuckDB, for what comes from the ledger and goes there.
+    :param another: opens the same warehouse once more.
     """
 
     suffix = SUFFIX
 
-    def __init__(self, database: Database, local: Workspace) -> None:
+    def __init__(
+        self,
+        database: Database,
+        local: Workspace,
+        another: Callable[[], AbstractContextManager[Database]],
+    ) -> None:
         self.engine = database.conn_id
+        self._another = another
         self.folder = local.folder
         self._database = database
         self._dialect = database.dialect
@@ -86,18 +95,26 @@ class WarehouseSpace:
         for statement in self._dialect.session:
             self._database.run(statement)
         if not self._schema_is_there():
-            try:
-                self._database.run(f"CREATE SCHEMA IF NOT EXISTS {self._dialect.schema}")
-            except ConfigurationError as error:
-                raise ConfigurationError(
-                    f"The schema {SCHEMA} is not in the database of connection {self.engine!r}, and cannot "
-                    f"be made: {error} Create it, and let the connection's user make tables in it."
-                ) from None
+            self._make_schema()
         oldest = f"{_WORK}{datetime.now(UTC) - LEFT_BEHIND_AFTER:{_STAMP}}"
         for row in self._database.run(self._dialect.tables):
             names = [str(cell) for cell in row if str(cell).startswith(_WORK)]
             if names and names[0] < oldest:
-                self._drop(names[0])
+                with suppress(HeapBrazeError):  # it may be another user's
+                    self._drop(names[0])
+
+    def _make_schema(self) -> None:
+        try:
+            # Of its own: Snowflake's sessions go over to a schema that they make.
+            with self._another() as database:
+                database.run(f"CREATE SCHEMA IF NOT EXISTS {self._dialect.schema}")
+        except ConfigurationError as error:
+            if self._schema_is_there():
+                return  # another task was first
+            raise ConfigurationError(
+                f"The schema {SCHEMA} is not in the database of connection {self.engine!r}, and cannot "
+                f"be made: {error} Create it, and let the connection's user make tables in it."
+            ) from None
 
     def clear(self) -> None:
         """Drop every table that is not kept."""
@@ -137,15 +154,18 @@ class WarehouseSpace:
             return names
 
     def types(self, name: str) -> dict[str, exp.DataType]:
-        """Return the types of a table's columns."""
-        from sqlglot import exp
+        """Return the types of a table's columns, but for those that nobody knows."""
+        from sqlglot import ParseError, exp
 
         types = {}
         for column, written, *more in self._database.run(self._dialect.columns.format(self._tables[name])):
             scale = more[0] if more and not isinstance(more[0], str) else None
             if not column or str(column).startswith("#"):
                 break  # Spark tells of partitions after the columns
-            found = exp.DataType.build(str(written), dialect=self._dialect.name)
+            try:
+                found = exp.DataType.build(str(written), dialect=self._dialect.name)
+            except ParseError:
+                continue
             if scale == 0 and found.is_type(exp.DataType.Type.DECIMAL) and not found.expressions:
                 found = exp.DataType.build("DECIMAL(38, 0)")
             types[str(column)] = found
@@ -166,8 +186,8 @@ class WarehouseSpace:
     def keep(self, name: str, path: Path) -> None:
         """Leave a staged table in the warehouse, and write into the ledger where it is."""
         record = self._staged[name]
-        self._kept.add(record.table)
         storage.write(path, record.written())
+        self._kept.add(record.table)
 
     def publish(self, columns: str, table: str, order: str, path: Path) -> str:
         """Write a table's rows down as a file in the ledger, in an order; return the file's digest."""
@@ -211,10 +231,13 @@ class WarehouseSpace:
             if record is not None and record.digest != expected:
                 record = None
         if record is not None and record.engine == self.engine:
-            return self._found_whole(view, record) and rows in {None, record.rows}
-        if not self._local.load("brought", path, rows=rows, expected=expected, every_row=every_row):
+            whole = rows in {None, record.rows} and self._found_whole(view, record)
+            if whole or path.suffix == SUFFIX:
+                return whole
+        brought = f"brought_{len(self._made)}"
+        if not self._local.load(brought, path, rows=rows, expected=expected, every_row=every_row):
             return False
-        self._bring(view, path.name)
+        self._bring(brought, view, path.name)
         return True
 
     def _schema_is_there(self) -> bool:
@@ -257,11 +280,11 @@ class WarehouseSpace:
             log.warning("The table %s.%s cannot be read: %s", SCHEMA, record.table, error)
             return False
 
-    def _bring(self, view: str, name: str) -> None:
-        """Make a table of the view ``brought`` of DuckDB: each night's is here, but for the first one's."""
-        described = self._local.ask("DESCRIBE SELECT * FROM brought")
+    def _bring(self, brought: str, view: str, name: str) -> None:
+        """Make a table of one of DuckDB's."""
+        described = self._local.ask(f"DESCRIBE SELECT * FROM {brought}")
         schema = ", ".join(f'"{column}" {column_type}' for column, column_type, *_ in described)
-        found = self._local.count("brought")
+        found = self._local.count(brought)
         log.log(
             logging.WARNING if found > self._dialect.rows_per_statement else logging.INFO,
             "%s is in the ledger as a file: its %s rows are brought to connection %s.",
@@ -269,38 +292,41 @@ class WarehouseSpace:
             f"{found:,}",
             self.engine,
         )
-        self._upload(view, schema, self._local.batches("SELECT * FROM brought"))
-        self._local.sql("DROP VIEW brought")
+        self._upload(view, schema, self._local.batches(f"SELECT * FROM {brought}"))
 
     def _upload(self, name: str, schema: str, batches: Iterable[pa.RecordBatch]) -> None:
-        """Make a table of rows, some at a time: a table for each, and then one of them all."""
+        """Make a table of rows, some at a time: a table for each part, and now and then one of them all."""
         from sqlglot import exp, parse_one
 
         declared = parse_one(f"CREATE TABLE t ({schema})", read="duckdb").this.expressions
+        columns = ", ".join(f'"{column.name}"' for column in declared)
+        names = [f"v{number}" for number in range(len(declared))]
         typed = [
-            exp.alias_(exp.cast(exp.column(f"v{i}"), column.kind), column.name, quoted=True)
-            for i, column in enumerate(declared)
+            exp.alias_(exp.cast(exp.column(value), column.kind), column.name, quoted=True)
+            for value, column in zip(names, declared, strict=True)
         ]
-        names = [f"v{i}" for i in range(len(declared))]
-        parts = []
+        parts: list[str] = []
         for rows in _some_at_a_time(batches, self._dialect.rows_per_statement):
+            parts.append(f"{name}_part_{len(self._made)}")
             values = exp.values(rows, alias="given", columns=names)
-            parts.append(exp.select(*typed).from_(values))
-        if not parts:
-            nothing = exp.values([(None,) * len(names)], alias="given", columns=names)
-            parts.append(exp.select(*typed).from_(nothing).where("false"))
-        for number, part in enumerate(parts):
-            self._make(f"{name}_part_{number}", self._new(name), part)
-        if len(parts) == 1:
-            self._views[name] = self._views[f"{name}_part_0"]
+            self._make(parts[-1], self._new(name), exp.select(*typed).from_(values))
+            if len(parts) == PARTS_AT_ONCE:
+                parts = [self._folded(name, columns, parts)]
+        if parts:
+            self._folded(name, columns, parts)
             return
-        everything = ", ".join(f'"{column.name}"' for column in declared)
-        self.table(
-            name,
-            " UNION ALL ".join(
-                f"SELECT {everything} FROM {name}_part_{number}" for number in range(len(parts))
-            ),
-        )
+        nobody = exp.values([(None,) * len(names)], alias="given", columns=names)
+        self._make(name, self._new(name), exp.select(*typed).from_(nobody).where("false"))
+
+    def _folded(self, name: str, columns: str, parts: Sequence[str]) -> str:
+        """Make one table of several; return the name that stands for it."""
+        if len(parts) > 1:
+            self.table(name, " UNION ALL ".join(f"SELECT {columns} FROM {part}" for part in parts))
+        else:
+            self._views[name] = self._views[parts[0]]
+        folded = f"{name}_folded_{len(self._made)}"
+        self._views[folded] = self._views[name]
+        return folded
 
     def _parsed(self, query: str) -> exp.Query:
         """Read a query, and put what they stand for in the place of the names of ours."""

@@ -39,15 +39,20 @@ def rule_in_warehouse(space: WarehouseSpace, members: Members, matcher: Matcher)
     space.members("member", members.sql, [there[column_place(name, there, QUERY)] for name in wanted])
     cells = {role: f"c{wanted.index(name)}" for role, name in columns.items()}
     types = space.types("member")
-    readings = {f"c{i}": _reading(types[f"c{i}"], name) for i, name in enumerate(wanted)}
+    readings = {f"c{i}": _reading(types.get(f"c{i}"), name) for i, name in enumerate(wanted)}
     numbered = f'SELECT CAST(NULL AS BIGINT) AS "row", {", ".join(readings)} FROM member'
     space.table("ruled", matcher.rule(numbered, cells, readings))
     return space.count("ruled"), asked_at
 
 
-def _reading(found: exp.DataType, column: str) -> Reading:
+def _reading(found: exp.DataType | None, column: str) -> Reading:
+    """Return how a column is read.
+
+    :param found: its type; None where that is none of SQL's.
+    """
     from sqlglot import exp
 
+    found = found or exp.DataType(this=exp.DataType.Type.UNKNOWN)
     kinds = exp.DataType.Type
     if found.is_type(*exp.DataType.TEXT_TYPES, kinds.UUID):
         return IN_A_WAREHOUSE["text"]

@@ -31,6 +31,8 @@ T = TypeVar("T")
 ROWS_PER_CHUNK = 50_000
 # A Redshift cluster of one node refuses to give more rows to one FETCH.
 ROWS_PER_FETCH = {"postgres": ROWS_PER_CHUNK, "redshift": 1000}
+MEMBERS = "The query of SqlMembers"
+NOTHING_SENT = "Nothing was sent."
 SERVER_CURSOR = "heapbraze_members"
 
 # What a query may begin with, after comments and brackets.
@@ -39,12 +41,16 @@ _QUERY = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
+_SQLSTATE_SAID = re.compile(r"SQLSTATE: ([0-9A-Z]{5})")  # Databricks
 _SQLSTATE = re.compile(r"[0-9A-Z]{5}")
 # Classes of SQLSTATE whose errors are about the statement, the rights or the server: the text quotes no row.
 _TOLD = {"08", "0A", "25", "28", "3D", "3F", "42", "53", "57"}
 # Classes, and where there is none names of exceptions, that another try meets again.
 _LASTING = {"0A", "22", "23", "25", "28", "3D", "3F", "42"}
-_LASTING_TYPES = {"ProgrammingError", "NotSupportedError", "DataError", "IntegrityError"}
+_LASTING_TYPES = {
+    "ProgrammingError", "NotSupportedError", "DataError", "IntegrityError",
+    "NotFound", "BadRequest",  # BigQuery's
+}  # fmt: skip
 NOT_SHOWN = (
     " The database's own words are not shown: they may quote members. Its log has them; the query ends with "
     "a comment that names this run."
@@ -62,11 +68,15 @@ def query_tag(context: Context) -> str:
 
 
 @contextmanager
-def streamed(conn_id: str, sql: str, tag: str) -> Iterator[tuple[list[str], Iterator[Chunk]]]:
+def streamed(
+    conn_id: str, sql: str, tag: str, what: str = MEMBERS, kept: str = NOTHING_SENT
+) -> Iterator[tuple[list[str], Iterator[Chunk]]]:
     """Run a query; give its columns' names, and its rows chunk by chunk.
 
     :param conn_id: an Airflow connection whose hook is a ``DbApiHook``.
     :param tag: goes along as a comment.
+    :param what: what it is that may fail, for messages.
+    :param kept: what became of the rest then.
     :raises ConfigurationError: it is no such connection, no ``SELECT``, or the database refuses the query.
     :raises TransientError: the database cannot be reached, or is lost half-way.
     """
@@ -75,7 +85,7 @@ def streamed(conn_id: str, sql: str, tag: str) -> Iterator[tuple[list[str], Iter
         raise _no_rows()
     # At the end: some databases drop what stands before a query. On a line of its own, as `--` may precede.
     tagged = f"{sql.rstrip().rstrip(';')}\n/* {tag} */"
-    answer = Answer(conn_id, "The query of SqlMembers")
+    answer = Answer(conn_id, what, kept)
     connection = answer.of(hook.get_conn, connecting=True)
     try:
         cursor = answer.of(partial(_cursor, hook, connection))
@@ -151,7 +161,7 @@ def _start(
         chunks = _fetched_by(partial(cursor.fetchmany_arrow, ROWS_PER_CHUNK))
     else:
         cursor.execute(sql)
-        chunks = _fetched_by(lambda: _values(cursor.fetchmany(ROWS_PER_CHUNK)))
+        chunks = _fetched_by(lambda: values(cursor.fetchmany(ROWS_PER_CHUNK)))
     first = next(chunks, None)  # a cursor on the server knows its columns only after the first fetch
     if cursor.description is None:
         raise _no_rows()
@@ -171,11 +181,11 @@ def _from_server(cursor: Any, fetch: str) -> list[tuple[Any, ...]]:
         rows = cursor.fetchall()
         if not rows:
             break
-        chunk += _values(rows)
+        chunk += values(rows)
     return chunk
 
 
-def _values(rows: list[Any]) -> list[tuple[Any, ...]]:
+def values(rows: list[Any]) -> list[tuple[Any, ...]]:
     """Return rows without the names that some connections are set to give with them."""
     return [tuple(row.values()) for row in rows] if rows and isinstance(rows[0], Mapping) else rows
 
@@ -200,11 +210,13 @@ class Answer:
 
     :param conn_id: for messages.
     :param what: what it is that may fail, for messages.
+    :param kept: what became of the rest then.
     """
 
-    def __init__(self, conn_id: str, what: str) -> None:
+    def __init__(self, conn_id: str, what: str, kept: str) -> None:
         self._conn_id = conn_id
         self._what = what
+        self._kept = kept
         self._rows = 0
 
     def all_of(self, chunks: Iterator[Chunk | None]) -> Iterator[Chunk]:
@@ -237,7 +249,7 @@ class Answer:
         code = f", SQLSTATE {state}" if state else ""
         return (ConfigurationError if lasting else TransientError)(
             f"{self._what} failed {place}, on connection {self._conn_id!r} "
-            f"({type(error).__name__}{code}){f': {text}' if text else ''}. Nothing was sent. "
+            f"({type(error).__name__}{code}){f': {text}' if text else ''}. {self._kept} "
             f"{'Mend the query or the connection, then clear the task.' if lasting else 'A retry may pass.'}"
             f"{'' if text else not_shown}"
         )
@@ -252,6 +264,7 @@ def _said(error: Exception) -> tuple[str, str]:
         or getattr(error, "pgcode", None)
         or getattr(status, "sqlState", None)
         or fields.get("C")
+        or (_SQLSTATE_SAID.search(str(error)) or ("", ""))[1]
     )
     state = told if _SQLSTATE.fullmatch(told) else ""  # Snowflake's driver has "n/a"
     diagnosis = getattr(error, "diag", None)  # psycopg

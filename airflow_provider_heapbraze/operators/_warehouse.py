@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze.membership.dialects import dialect_of
-from airflow_provider_heapbraze.operators._queries import Answer, close, hook_of, streamed
+from airflow_provider_heapbraze.operators._queries import Answer, close, hook_of, streamed, values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from airflow_provider_heapbraze.membership.dialects import Dialect
     from airflow_provider_heapbraze.membership.members import Chunk
 
+STATEMENT = "A statement in the warehouse"
+KEPT = "What had been sent by then is recorded."
 # What answers with rows; some drivers fail when they are asked for those of another statement.
 _QUERIES = ("SELECT", "SHOW", "DESCRIBE", "WITH")
 
@@ -36,11 +38,11 @@ class AirflowDatabase:
 
     def run(self, sql: str) -> list[tuple[Any, ...]]:
         """Carry out a statement; return its rows, where it is a query."""
-        return Answer(self.conn_id, "A statement in the warehouse").of(partial(self._run, sql))
+        return Answer(self.conn_id, STATEMENT, KEPT).of(partial(self._run, sql))
 
     def read(self, query: str) -> AbstractContextManager[tuple[list[str], Iterator[Chunk]]]:
         """Run a query; give its columns' names, and its rows in chunks."""
-        return streamed(self.conn_id, query, self._tag)
+        return streamed(self.conn_id, query, self._tag, STATEMENT, KEPT)
 
     def _run(self, sql: str) -> list[tuple[Any, ...]]:
         cursor = self._connection.cursor()
@@ -49,7 +51,7 @@ class AirflowDatabase:
             cursor.execute(sql if sql.startswith("SET ") else f"{sql}\n/* {self._tag} */")
             # Trino does what it is told only while its answer is fetched.
             answers = sql.startswith(_QUERIES) or self.dialect.name == "trino"
-            return list(map(tuple, cursor.fetchall())) if answers else []
+            return list(map(tuple, values(cursor.fetchall()))) if answers else []
         finally:
             close(cursor)
 
@@ -65,7 +67,7 @@ def opened(conn_id: str, tag: str) -> Iterator[AirflowDatabase]:
     dialect = dialect_of(hook.conn_type, conn_id)
     if hook.conn_type == "hiveserver2":
         logging.getLogger("pyhive").setLevel(logging.WARNING)  # it logs statements, with all that is in them
-    connection = Answer(conn_id, "A statement in the warehouse").of(hook.get_conn, connecting=True)
+    connection = Answer(conn_id, STATEMENT, KEPT).of(hook.get_conn, connecting=True)
     try:
         if hook.supports_autocommit:
             hook.set_autocommit(connection, autocommit=True)

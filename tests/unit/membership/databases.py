@@ -31,15 +31,21 @@ class PostgresDatabase:
 
     @contextmanager
     def read(self, query):
-        done = self.opened.execute(query)
+        import psycopg
+
+        try:
+            done = self.opened.execute(query)
+        except psycopg.Error as error:
+            raise ConfigurationError(str(error)) from None
         yield [column.name for column in done.description], iter([done.fetchall()])
 
 
 class PostgresAccess:
-    """Local files, and one Postgres as the connection ``warehouse``."""
+    """Local files, and one Postgres as every connection."""
 
-    def __init__(self, server):
+    def __init__(self, server, user="heapbraze"):
         self.server = server
+        self.user = user
 
     def path(self, uri):
         return Path(uri)
@@ -51,8 +57,7 @@ class PostgresAccess:
     def database(self, conn_id):
         import psycopg
 
-        assert conn_id == "warehouse"
-        place = {"host": str(self.server.folder), "port": self.server.port, "user": "heapbraze"}
+        place = {"host": str(self.server.folder), "port": self.server.port, "user": self.user}
         with psycopg.connect(**place, dbname="postgres", autocommit=True) as opened:
             yield PostgresDatabase(conn_id, opened)
 

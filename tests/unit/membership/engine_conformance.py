@@ -215,8 +215,8 @@ def commit(ledger, plan):
 def held_by(root, elsewhere, matched):
     """Return whom a match has."""
     with Spaces(elsewhere.access).local() as space:
-        [name] = [name for name in matched.digests if name.startswith("identifiers")]
-        assert space.load("found", match_folder(root, matched.fingerprint) / name)
+        folder = match_folder(root, matched.fingerprint)
+        assert space.load("found", folder / matched.file_of("identifiers"))
         return sorted(space.ask("SELECT kind, value, label FROM found"))
 
 

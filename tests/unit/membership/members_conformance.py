@@ -70,7 +70,7 @@ class Access:
 
 def table(result, ledger, name):
     """Return the rows of a match's table, as they are in the ledger."""
-    return pq.read_table(ledger / "matches" / result.fingerprint / f"{name}.parquet").to_pylist()
+    return pq.read_table(ledger / "matches" / result.fingerprint / result.file_of(name)).to_pylist()
 
 
 def outcome(result, ledger):

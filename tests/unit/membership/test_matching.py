@@ -94,12 +94,12 @@ def matched(source, rows, folder, mapping=MAPPING):
 
 
 def identifiers(folder, result):
-    file = folder / "ledger" / "matches" / result.fingerprint / "identifiers.parquet"
+    file = folder / "ledger" / "matches" / result.fingerprint / result.file_of("identifiers")
     return sorted(duckdb.sql(f"SELECT kind, value, label FROM read_parquet('{file}')").fetchall())
 
 
 def unmatched(folder, result):
-    file = folder / "ledger" / "matches" / result.fingerprint / "unmatched.parquet"
+    file = folder / "ledger" / "matches" / result.fingerprint / result.file_of("unmatched")
     return duckdb.sql(f"SELECT \"row\", reason FROM read_parquet('{file}') ORDER BY ALL").fetchall()
 
 

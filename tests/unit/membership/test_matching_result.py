@@ -53,12 +53,7 @@ def test_result(tmp_path):
     assert result.uri == f"file://{folder}"
     assert read_match(folder) == result
     assert read_match(folder).taken_at == result.taken_at
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "identifiers.parquet",
-        "match.json",
-        "others.parquet",
-        "unmatched.parquet",
-    ]
+    assert {path.name for path in folder.iterdir()} == {"match.json", *result.digests}
     identifiers, unmatched = outcome(result, tmp_path)
     assert sorted(identifiers) == [
         ("alias", "bob", "label"),
@@ -90,13 +85,14 @@ def test_result(tmp_path):
 
 def test_columns_of_the_files_do_not_depend_on_what_is_in_them(tmp_path):
     for rows in (ROWS, []):
-        folder = tmp_path / "matches" / matched(tmp_path, rows).fingerprint
+        result = matched(tmp_path, rows)
+        folder = tmp_path / "matches" / result.fingerprint
         chosen, owner = ("kind", "value", "label"), ("of_kind", "of_value", "of_label")
         for name, columns in (("identifiers", chosen), ("others", chosen + owner)):
-            fields = pq.read_schema(folder / f"{name}.parquet")
+            fields = pq.read_schema(folder / result.file_of(name))
             found = [(field.name, str(field.type)) for field in fields]
             assert found == [(column, "string") for column in columns]
-        types = [str(field.type) for field in pq.read_schema(folder / "unmatched.parquet")]
+        types = [str(field.type) for field in pq.read_schema(folder / result.file_of("unmatched"))]
         assert types == ["int64", *["string"] * 5]
 
 
@@ -106,7 +102,10 @@ def test_nothing_private_but_in_the_tables(tmp_path, caplog):
     record = json.loads((tmp_path / "matches" / result.fingerprint / "match.json").read_text())
     made_at = record.pop("made_at")
     assert made_at.endswith("+00:00")
-    assert record.pop("digests").keys() == {"identifiers.parquet", "others.parquet", "unmatched.parquet"}
+    assert record.pop("digests") == {
+        f"{name}-{digest}.parquet": digest
+        for name, digest in zip(("identifiers", "others", "unmatched"), result.digests.values(), strict=True)
+    }
     assert record.pop("taken_at") == result.taken_at.isoformat()
     assert record == {
         "format": 3,
@@ -163,15 +162,16 @@ def test_the_same_again_keeps_what_is_there(tmp_path):
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("lost", ["identifiers.parquet", "others.parquet", "unmatched.parquet", "match.json"])
+@pytest.mark.parametrize("lost", ["identifiers-*", "others-*", "unmatched-*", "match.json"])
 def test_what_was_lost_is_made_again(tmp_path, lost):
     result = matched(tmp_path)
-    (tmp_path / "matches" / result.fingerprint / lost).unlink()
+    [file] = (tmp_path / "matches" / result.fingerprint).glob(lost)
+    file.unlink()
     assert matched(tmp_path) == result
     assert [len(rows) for rows in outcome(result, tmp_path)] == [3, 2]
 
 
-@pytest.mark.parametrize("torn", ["identifiers.parquet", "others.parquet", "unmatched.parquet"])
+@pytest.mark.parametrize("torn", ["identifiers", "others", "unmatched"])
 @pytest.mark.parametrize(
     "damage",
     [lambda content: b"", lambda content: content[:40], lambda content: content[:60][::-1] + content[60:]],
@@ -179,11 +179,13 @@ def test_what_was_lost_is_made_again(tmp_path, lost):
 )
 def test_what_was_damaged_is_made_again(tmp_path, torn, damage):
     result = matched(tmp_path)
-    file = tmp_path / "matches" / result.fingerprint / torn
+    folder = tmp_path / "matches" / result.fingerprint
+    file = folder / result.file_of(torn)
     file.write_bytes(damage(file.read_bytes()))
-    assert matched(tmp_path) == result
-    assert [len(rows) for rows in outcome(result, tmp_path)] == [3, 2]
-    assert pq.ParquetFile(file).metadata is not None
+    again = matched(tmp_path)
+    assert again == result
+    assert [len(rows) for rows in outcome(again, tmp_path)] == [3, 2]
+    assert pq.ParquetFile(folder / again.file_of(torn)).metadata is not None
 
 
 def test_a_result_of_an_earlier_version_is_made_again(tmp_path):
@@ -228,7 +230,7 @@ def test_a_ledger_in_an_object_store(tmp_path):
     assert result == matched(ledger)
     assert result.uri == f"{ledger}/matches/{result.fingerprint}"
     assert read_match(UPath(result.uri)).counts == COUNTS
-    with (UPath(result.uri) / "identifiers.parquet").open("rb") as file:
+    with (UPath(result.uri) / result.file_of("identifiers")).open("rb") as file:
         assert pq.read_table(file).num_rows == 3
 
 

@@ -177,7 +177,7 @@ def test_restoring_knows_what_was_carried_on(nightly):
 def test_restoring_a_night_whose_match_is_damaged(nightly, caplog):
     nights(nightly, [ONLY_ALIAS, OTHER], [BOTH, OTHER])
     fingerprint = nightly.ledger.last().fingerprint
-    [others] = (nightly.folder / "ledger" / "matches" / fingerprint).glob("others.*")
+    [others] = (nightly.folder / "ledger" / "matches" / fingerprint).glob("others-*")
     others.write_bytes(b"junk")
     nights(nightly, [OTHER], [OTHER])
     nightly.restore("night-2", as_of="2026-11-04")

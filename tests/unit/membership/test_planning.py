@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 from uuid import uuid4
 
 import duckdb
@@ -18,30 +17,23 @@ from upath import UPath
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, PlaceLostError
 from airflow_provider_heapbraze.membership.holding import write_rejected, write_snapshot
 from airflow_provider_heapbraze.membership.ledger import Commit, Settled, Target, TargetLedger
+from airflow_provider_heapbraze.membership.matching import MatchResult
 from airflow_provider_heapbraze.membership.planning import Request, make_plan
 
 TARGET = Target("cohort", {"braze": "https://rest.test", "partner": "heap", "cohort_id": "cohort 1/ä"})
-
-
-@dataclass(frozen=True)
-class Matched:
-    """What planning reads of a match."""
-
-    fingerprint: str
-    counts: dict[str, Any] = field(default_factory=dict)
-    taken_at: datetime = datetime(2026, 11, 24, tzinfo=UTC)
-    digests: dict[str, str] = field(default_factory=lambda: {"identifiers.parquet": "", "others.parquet": ""})
 
 
 def write_match(folder, people):
     folder.mkdir(parents=True, exist_ok=True)
     people = sorted(people)
     rows = {"kind": ["external_id"] * len(people), "value": people, "label": [""] * len(people)}
-    pq.write_table(_texts(rows), folder / "identifiers.parquet")
+    pq.write_table(_texts(rows), folder / "identifiers-.parquet")
     owners = dict.fromkeys(("kind", "value", "label", "of_kind", "of_value", "of_label"), ())
-    pq.write_table(_texts(owners), folder / "others.parquet")
+    pq.write_table(_texts(owners), folder / "others-.parquet")
     counts = {"members": len(people), "matched": len(people), "unmatched": {}, "duplicates": 0}
-    return Matched(",".join(people), counts), folder
+    digests = {"identifiers-.parquet": "", "others-.parquet": ""}
+    taken_at = datetime(2026, 11, 24, tzinfo=UTC)
+    return MatchResult("", ",".join(people), counts, taken_at, digests), folder
 
 
 def _texts(columns):
