@@ -9,10 +9,10 @@ MADE31 := .venv31/.made
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui venv venv31 lint types layers test tests test31 docs screenshots stack soak bench release clean
+.PHONY: help demo ui venv venv31 lint types layers test tests test31 docs screenshots stack soak bench instructions release clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(MADE)  ## two nights of a cohort, its segment back in Heap, an hour of events: against a local Braze
 	$(BIN)/python demo/nights.py
@@ -73,6 +73,9 @@ bench: $(MADE)  ## speed and memory, each beside what one would write otherwise;
 	$(BIN)/python benchmarks/segment_refresh.py
 	$(BIN)/python benchmarks/landing.py
 	$(BIN)/python benchmarks/heap_connect.py
+
+instructions: $(MADE)  ## instructions a row of match, plan and Currents, beside those that are committed; needs valgrind
+	$(BIN)/python benchmarks/instructions.py
 
 release: $(MADE)  ## the wheel, looked into and tried beside an Airflow of its own
 	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --group release

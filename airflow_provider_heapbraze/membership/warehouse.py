@@ -210,9 +210,9 @@ class WarehouseSpace:
 
     def rows(self, table: str, schema: str, columns: Mapping[str, Sequence[Any]]) -> None:
         """Make a table of rows that are in memory."""
-        import pyarrow as pa
-
-        self._upload(table, schema, pa.table(dict(columns)).to_batches())
+        rows = list(zip(*columns.values(), strict=True))
+        most = self._dialect.rows_per_statement
+        self._upload(table, schema, (rows[first : first + most] for first in range(0, len(rows), most)))
 
     def load(
         self,
@@ -292,9 +292,10 @@ class WarehouseSpace:
             f"{found:,}",
             self.engine,
         )
-        self._upload(view, schema, self._local.batches(f"SELECT * FROM {brought}"))
+        batches = self._local.batches(f"SELECT * FROM {brought}")
+        self._upload(view, schema, _some_at_a_time(batches, self._dialect.rows_per_statement))
 
-    def _upload(self, name: str, schema: str, batches: Iterable[pa.RecordBatch]) -> None:
+    def _upload(self, name: str, schema: str, parts_of_rows: Iterable[Sequence[tuple[Any, ...]]]) -> None:
         """Make a table of rows, some at a time: a table for each part, and now and then one of them all."""
         from sqlglot import exp, parse_one
 
@@ -306,7 +307,7 @@ class WarehouseSpace:
             for value, column in zip(names, declared, strict=True)
         ]
         parts: list[str] = []
-        for rows in _some_at_a_time(batches, self._dialect.rows_per_statement):
+        for rows in parts_of_rows:
             parts.append(f"{name}_part_{len(self._made)}")
             values = exp.values(rows, alias="given", columns=names)
             self._make(parts[-1], self._new(name), exp.select(*typed).from_(values))
