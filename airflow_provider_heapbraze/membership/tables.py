@@ -168,6 +168,27 @@ class Workspace:
             values = ", ".join("unnest(?)" for _ in columns)
             self.connection.execute(f"INSERT INTO {table} SELECT {values}", list(map(list, columns.values())))
 
+    def stage(self, name: str, query: str) -> None:
+        """Make a table that is to be kept: a file, with a view of it."""
+        local = self._staged[name] = self.folder / f"{uuid4().hex}.parquet"
+        self.write(query, local)
+        self.view(name, f"SELECT * FROM read_parquet({literal(local)})")
+
+    def digest_of(self, name: str) -> str:
+        """Return what tells the content of a staged table from any other."""
+        return digest(self._staged[name])
+
+    def keep(self, name: str, path: Path) -> None:
+        """Put a staged table in its place in the ledger."""
+        storage.write_whole(path, self._staged[name])
+
+    def publish(self, columns: str, table: str, order: str, path: Path) -> str:
+        """Write a table's rows down in the ledger, in an order; return the file's digest."""
+        local = self.folder / f"{uuid4().hex}.parquet"
+        self.write(f"SELECT {columns} FROM {table} ORDER BY {order}", local)
+        storage.write_whole(path, local)
+        return digest(local)
+
     def batches(self, query: str) -> pa.RecordBatchReader:
         """Stream the rows of a query."""
         return self.connection.sql(query).to_arrow_reader(10_000)
