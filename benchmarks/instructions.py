@@ -4,13 +4,14 @@ Valgrind counts them, on one thread (``apt-get install valgrind``). Each case ru
 many, and the difference is taken, so that the start of a process does not count. The figures are compared
 with those that are committed beside this file; ``--write`` puts the present ones in their place.
 
-Other versions of DuckDB, PyArrow or Python have other figures, and other processors may have. Where none are
-committed for this Python there is nothing to compare with.
+Other versions of DuckDB, PyArrow or Python have other figures, and so may processors that have other
+instructions. Where none are committed for this Python on such a processor, there is nothing to compare with.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -23,7 +24,6 @@ from pathlib import Path
 HERE = Path(__file__).resolve()
 COMMITTED = HERE.with_suffix(".json")
 TOLERANCE = 0.1
-PYTHON = f"Python {sys.version_info.major}.{sys.version_info.minor}"
 VALGRIND = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
 COUNTED = re.compile(r"I\s+refs:\s+([\d,]+)")
 # One thread, the same order of sets and dicts each time, and nothing that is chosen by the processor.
@@ -79,6 +79,13 @@ CASES = {
 }
 
 
+def here() -> str:
+    """Name what figures depend on: Python, and which instructions the processor has."""
+    flags = re.search(r"^flags\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    known = hashlib.sha256(" ".join(sorted(flags[1].split() if flags else [])).encode()).hexdigest()[:12]
+    return f"Python {sys.version_info.major}.{sys.version_info.minor}, processor {known}"
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--write", action="store_true", help="keep the figures, to be compared with")
@@ -94,11 +101,11 @@ def main() -> int:
     now = {name: min(figures) for name, figures in found.items()}
     kept = json.loads(COMMITTED.read_text()) if COMMITTED.exists() else {}
     if chosen.write:
-        kept[PYTHON] = now
+        kept[here()] = now
         COMMITTED.write_text(json.dumps(kept, indent=2) + "\n")
-    committed = kept.get(PYTHON)
+    committed = kept.get(here())
     if committed is None:
-        print(f"Nothing is committed for {PYTHON}. Now, a row: {now}")
+        print(f"Nothing is committed for {here()}. Now, a row: {now}")
         return 0
     print(f"{'instructions a row':<20}{'now':>10}{'committed':>12}{'change':>9}{'runs differ by':>16}")
     for name, figures in found.items():

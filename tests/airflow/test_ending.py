@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 import requests
 
+from airflow_provider_heapbraze.membership.delivery import CONNECTIONS
 from airflow_provider_heapbraze.sandbox import connections
 from tests.currents import samples
 
 PROJECT = Path(__file__).parents[2]
-ROWS = 30_000
+ROWS = 50_000
 PER_REQUEST = 1000
 # So many requests are answered; those that come later wait until the test lets them go.
 ANSWERED = 3
@@ -103,8 +104,12 @@ def sent_events(ledger):
     return sum(record["counts"].get("sent", 0) for record in records)
 
 
-COHORT = Case("cohort", "/partners/heap/cohorts/users", 24, settled_changes, "of 30,000 changes are settled")
-SEGMENT = Case("segment", "/api/add_user_properties", 24, settled_changes, "of 30,000 changes are settled")
+COHORT = Case(
+    "cohort", "/partners/heap/cohorts/users", CONNECTIONS, settled_changes, "of 50,000 changes are settled"
+)
+SEGMENT = Case(
+    "segment", "/api/add_user_properties", CONNECTIONS, settled_changes, "of 50,000 changes are settled"
+)
 CURRENTS = Case("currents", "/api/track", 4, sent_events, "of them sent")
 people = [f"private-person-{number:05}" for number in range(ROWS)]
 
