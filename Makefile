@@ -60,7 +60,9 @@ soak: $(MADE)  ## what is killed in the tests, killed 300 times; and 300 histori
 		tests/unit/membership/test_killed.py tests/unit/events/test_export_killed.py \
 		tests/unit/landing/test_killed.py
 	HEAPBRAZE_SPARK=1 $(BIN)/python -m pytest -s --timeout 1800 tests/airflow/test_engine_spark.py
-	HEAPBRAZE_EXAMPLES=300 $(BIN)/python -m pytest -s tests/unit/membership/test_model.py
+	HEAPBRAZE_WAREHOUSE=1 $(BIN)/python -m pytest tests/unit/membership/in_a_warehouse
+	HEAPBRAZE_EXAMPLES=300 $(BIN)/python -m pytest -s --timeout 7200 tests/unit/membership/test_model.py \
+		tests/unit/membership/test_engine_postgres.py
 
 bench: $(MADE)  ## speed and memory, each beside what one would write otherwise; it takes long
 	$(BIN)/python benchmarks/planning.py

@@ -35,7 +35,7 @@ PEOPLE = [
     {"identity": 'fa"y, \n「フェイ」', "email": None, "device": None, "known": "t"},
     {"identity": "42.0", "email": None, "device": None, "known": "f"},
 ]
-FINGERPRINT = "aa40fcb1dffa1fa00f32d58a32ad6943"
+FINGERPRINT = "47a43792d51c6868f7d5820908995730"
 TYPED = {
     "whole": ([42, 0, -7, 2**53 + 1, None], ["42", "0", "-7", "9007199254740993", None]),
     "floating": ([42.0, 0.5, 1e3, -0.0, 1e-7], ["42", "0.5", "1000", "0", "1e-07"]),

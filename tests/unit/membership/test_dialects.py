@@ -23,7 +23,10 @@ from airflow_provider_heapbraze.membership.dialects import DIALECTS, SCHEMA, Dia
 from tests.unit.membership.engine_conformance import COLUMNS, STORY, tell_twice
 
 GOLDEN = Path(__file__).with_name("golden")
-WORK = re.compile(r"work_\d{14}_[0-9a-f]{8}_\d+_|(?<=[a-z]_)\d{14}_[0-9a-f]{8}_\d+")
+WORK = re.compile(
+    r"work_\d{14}_[0-9a-f]{8}_\d+_|(?<=[a-z]_)\d{14}_[0-9a-f]{8}_\d+"  # tables
+    r"|_\d{8}_[0-9a-f]{12}"  # plans
+)
 
 
 class Recording(Dialect):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import count
 
 import pytest
@@ -42,7 +43,11 @@ def elsewhere(postgres):
 
 
 class TestPostgres(EngineConformance):
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=int(os.environ.get("HEAPBRAZE_EXAMPLES", "6")),
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
     @given(story=stories)
     def test_any_story(self, story, elsewhere, tmp_path_factory):
         tell_twice(story, elsewhere, tmp_path_factory.mktemp("story"))

@@ -12,7 +12,8 @@ from upath import UPath
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, UnbalancedError
-from airflow_provider_heapbraze.membership import identity, matching
+from airflow_provider_heapbraze.membership import matching
+from airflow_provider_heapbraze.membership import rule as rule_module
 from airflow_provider_heapbraze.membership.identity import IdentityMapping
 from airflow_provider_heapbraze.membership.matching import match, read_match
 from airflow_provider_heapbraze.membership.members import FileMembers, SqlMembers
@@ -258,7 +259,7 @@ def test_a_row_that_nobody_accounts_for_is_noticed(tmp_path, monkeypatch):
     def without_a_reason(*cells, **how):
         return f"SELECT * REPLACE (nullif(reason, 'blank') AS reason) FROM ({rule(*cells, **how)})"
 
-    monkeypatch.setattr(identity, "rule", without_a_reason)
+    monkeypatch.setattr(rule_module, "rule", without_a_reason)
     with pytest.raises(UnbalancedError, match="'members': 6"):
         matched(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -202,9 +202,7 @@ SELECT "kind", "value", "label", "remove", "again" FROM (SELECT "kind", "value",
 
 SELECT COALESCE("a"."kind", "b"."kind") AS "kind", COALESCE("a"."value", "b"."value") AS "value", COALESCE("a"."label", "b"."label") AS "label", "a"."kind" IS NULL AS "remove", FALSE AS "again" FROM (SELECT "kind", "value", "label" FROM (SELECT "kind", "value", "label" FROM "heapbraze"."identifiers_") AS "matched" WHERE "kind" IN ('external_id', 'alias', 'device_id')) AS "a" FULL JOIN (SELECT "kind", "value", "label" FROM "heapbraze"."held_") AS "b" ON ("a"."kind" = "b"."kind" AND "a"."value" = "b"."value" AND "a"."label" = "b"."label") WHERE "a"."kind" IS NULL OR "b"."kind" IS NULL OR TRUE;
 
-SELECT COUNT(*) AS "found" FROM (SELECT "kind", "value", "label", "remove", "file_row_number" FROM "heapbraze"."published_") AS "removed_00000004_692bd420a38f_changes";
-
-SELECT COUNT(*) AS "found" FROM (SELECT "kind", "value", "label", "remove", "file_row_number" FROM "heapbraze"."published_") AS "removed_00000003_ccaf5b487342_changes";
+SELECT COUNT(*) AS "found" FROM (SELECT "kind", "value", "label", "remove", "file_row_number" FROM "heapbraze"."published_") AS "removed_changes";
 
 SELECT COUNT(*) AS "found" FROM (SELECT "kind", "value", "label" FROM (SELECT "kind", "value", "label" FROM "heapbraze"."identifiers_") AS "matched" WHERE "kind" IN ('external_id', 'alias', 'device_id')) AS "wanted" WHERE NOT "kind" IN ('external_id', 'identity');
 
