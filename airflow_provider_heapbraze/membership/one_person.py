@@ -74,11 +74,10 @@ def assert_whom_a_removal_takes(space: Space) -> None:
         f"SELECT {KEY} FROM owners_taken UNION "
         f"SELECT {OF_B} FROM known_links b SEMI JOIN owners_taken a ON {_ON_OWNER}",
     )
-    space.table("wanted_taken", f"SELECT {OF_A} FROM wanted a SEMI JOIN perhaps_taken b ON {ON_KEY}")
-    add(
-        space,
-        f"SELECT {OF_A}, false AS remove, false AS again FROM wanted_taken a ANTI JOIN change b ON {ON_KEY}",
-    )
+    space.table("taken_beside", f"SELECT {OF_A} FROM perhaps_taken a ANTI JOIN change b ON {ON_KEY}")
+    if space.count("taken_beside"):
+        beside = f"wanted a SEMI JOIN taken_beside b ON {ON_KEY}"
+        add(space, f"SELECT {OF_A}, false AS remove, false AS again FROM {beside}")
 
 
 def make_links(space: Space) -> None:
