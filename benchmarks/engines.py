@@ -82,8 +82,9 @@ def write_segments(started, warehouse: str, members: int) -> None:
             numbers, text = f"(SELECT id AS n FROM range({first}, {first + members}))", "string"
             made = f"CREATE TABLE segments.{name} USING parquet AS"
             known = f"ANALYZE TABLE segments.{name} COMPUTE STATISTICS"
+        number = "CAST(n AS bigint) * 7919 % 1000000007"
         started.execute(
-            f"{made} SELECT concat('customer-', CAST(n * 7919 % 1000000007 AS {text})) AS identity, "
+            f"{made} SELECT concat('customer-', CAST({number} AS {text})) AS identity, "
             f"concat('mail-', CAST(n AS {text}), '@example.com') AS email FROM {numbers}"
         )
         started.execute(known)
