@@ -68,7 +68,7 @@ class Dialect:
     columns: str = _COLUMNS
     examine: str = ""
     rows_per_statement: int = 1000
-    _parsed: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    _parsed: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def schema(self) -> str:
