@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # A schema of ours, and never Heap's.
 SCHEMA = "heapbraze"
 
+# Columns that change sets are ordered by.
+_TEXTS = {"kind", "value", "label"}
 _IN_SCHEMA = "FROM information_schema.{0} WHERE table_schema = '" + SCHEMA + "'"
 # ISO's information schema, as Postgres, Redshift, Snowflake and Trino have it.
 _TABLES = f"SELECT table_name {_IN_SCHEMA.format('tables')}"
@@ -96,10 +98,10 @@ class Dialect:
 
         if isinstance(node, exp.Anonymous) and (template := self._templates.get(node.name.lower())):
             return _filled(template, node.expressions[0].transform(self._ours))
-        if self.name == "postgres" and isinstance(node, exp.Ordered) and isinstance(node.this, exp.Column):
+        if self.name == "postgres" and isinstance(node, exp.Ordered) and node.this.name in _TEXTS:
             # By bytes, whatever the database's own order is: a change set is the same from everywhere.
             collated = exp.Collate(this=node.this, expression=exp.to_identifier("C", quoted=True))
-            return exp.Ordered(this=collated if node.this.name in {"kind", "value", "label"} else node.this)
+            node.set("this", collated)
         return node
 
     @property

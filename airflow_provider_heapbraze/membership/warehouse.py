@@ -11,7 +11,7 @@ import logging
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 from uuid import uuid4
 
 from airflow_provider_heapbraze import storage
@@ -340,9 +340,7 @@ class WarehouseSpace:
             shown.set("joins", node.args.get("joins"))
             return shown
 
-        parsed = parse_one(query, read="duckdb").transform(meant, copy=False)
-        assert isinstance(parsed, exp.Query)  # noqa: S101 - for mypy
-        return parsed
+        return cast("exp.Query", parse_one(query, read="duckdb").transform(meant, copy=False))
 
     def _quoted(self, table: str) -> str:
         from sqlglot import exp

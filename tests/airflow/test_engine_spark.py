@@ -68,9 +68,7 @@ def elsewhere(spark, tmp_path, monkeypatch, caplog):
     assert "user-1" not in caplog.text
 
 
-@pytest.mark.skipif(
-    not os.environ.get("HEAPBRAZE_SPARK"), reason="make soak: a night on Spark takes half a minute"
-)
+@pytest.mark.skipif(not os.environ.get("HEAPBRAZE_SPARK"), reason="make soak: a night on Spark takes long")
 class TestSpark(EngineConformance):
     """All that every engine must do."""
 

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from airflow_provider_heapbraze.clients.errors import ConfigurationError
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
 from airflow_provider_heapbraze.membership.entries import Target, Unknown
 from airflow_provider_heapbraze.membership.identity import IdentityMapping
@@ -156,5 +157,5 @@ def test_who_is_the_same_to_a_collation_is_not_the_same(elsewhere, tmp_path, pos
 @pytest.mark.parametrize("kind", ["tsvector", "xid", "pg_lsn"])
 def test_a_type_that_nobody_knows_is_refused(elsewhere, tmp_path, kind):
     sql = f"SELECT CAST(NULL AS {kind}) AS identity FROM {elsewhere.table([])}"
-    with pytest.raises(Exception, match="Cast it to text"):
+    with pytest.raises(ConfigurationError, match="Cast it to text"):
         match(SqlMembers("warehouse", sql), IdentityMapping(), elsewhere.access, tmp_path, "warehouse")
