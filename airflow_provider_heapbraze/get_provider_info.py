@@ -35,7 +35,7 @@ def get_provider_info() -> dict[str, Any]:
                 "integration-name": "Braze",
                 "python-modules": [
                     f"{_PACKAGE}.operators.{name}"
-                    for name in ("approval", "cohort", "currents", "segment", "verify")
+                    for name in ("approval", "cohort", "currents", "ledger", "segment", "verify")
                 ],
             },
         ],

@@ -66,6 +66,7 @@ from airflow_provider_heapbraze.operators.cohort import (
     BrazeCohortRestoreOperator,
 )
 from airflow_provider_heapbraze.operators.currents import BrazeCurrentsToHeapOperator
+from airflow_provider_heapbraze.operators.ledger import HeapBrazeLedgerPruneOperator
 from airflow_provider_heapbraze.operators.match import HeapUserMatchOperator
 from airflow_provider_heapbraze.operators.segment import BrazeSegmentSizeOperator, BrazeSegmentToHeapOperator
 from airflow_provider_heapbraze.operators.verify import BrazeCohortVerifyOperator
@@ -86,6 +87,7 @@ with DAG("with"):
     BrazeCurrentsToHeapOperator(task_id="export", source="/currents")
     BrazeSegmentToHeapOperator(task_id="refresh", segment_name="Segment")
     BrazeSegmentSizeOperator(task_id="size", segment_name="Segment")
+    HeapBrazeLedgerPruneOperator(task_id="prune")
     BrazeCurrentsSensor(task_id="wait_for_files", source="/currents")
     HeapConnectDumpSensor(task_id="wait_for_dump", path="/dumps")
 """

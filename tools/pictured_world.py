@@ -18,8 +18,8 @@ from pathlib import Path
 from airflow_provider_heapbraze.events.checkpoint import Checkpoint
 from airflow_provider_heapbraze.events.progress import Progress
 from airflow_provider_heapbraze.events.source_ledger import ExportTarget, SourceLedger
-from airflow_provider_heapbraze.ledger_check.targets import found_target
 from airflow_provider_heapbraze.membership.entries import Target
+from airflow_provider_heapbraze.membership.ledger import found_target
 from airflow_provider_heapbraze.overview.keeping import keep_in_view
 from airflow_provider_heapbraze.sandbox.server import SandboxServer
 from tests.airflow_command import AirflowCommands

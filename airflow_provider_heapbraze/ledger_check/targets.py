@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from airflow_provider_heapbraze.ledger_folder import (
     numbers,
 )
 from airflow_provider_heapbraze.membership.entries import Commit, Plan, Target
-from airflow_provider_heapbraze.membership.ledger import TargetLedger
+from airflow_provider_heapbraze.membership.ledger import TARGETS, found_target
 from airflow_provider_heapbraze.membership.matching import IDENTIFIERS, find_match, match_folder
 from airflow_provider_heapbraze.membership.report import waterfall
 from airflow_provider_heapbraze.membership.row_counts import rows_in
@@ -26,29 +25,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from airflow_provider_heapbraze.membership.entries import Abandon, Entry, Settled
+    from airflow_provider_heapbraze.membership.ledger import TargetLedger
 
-GROUP = "targets"
+GROUP = TARGETS
 # Whoever is at work writes down what was answered every second, where anything was.
 AT_WORK_WITHIN = 60.0
-
-
-@dataclass(frozen=True)
-class _Found(Target):
-    """A target of which the folder is known, and perhaps nothing else."""
-
-    name: str = ""
-
-    @property
-    def folder(self) -> str:
-        return self.name
-
-
-def found_target(root: Path, name: str) -> TargetLedger:
-    """Return the ledger of a target of which the folder is known, and perhaps nothing else.
-
-    :param root: folder of all ledgers.
-    """
-    return TargetLedger(root, _Found("", {}, name))
 
 
 def check_target(root: Path, name: str, *, deep: bool) -> Account:

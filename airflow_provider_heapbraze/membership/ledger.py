@@ -15,6 +15,7 @@ Per target there is a folder::
     plans/<plan id>/settled/*.json   which rows were acknowledged or rejected
     snapshots/*.parquet              kind, value, label; the name ends with the digest of what is in it
     reports/*.json                   what each run did
+    pruned/00000001.json             the entries before this one were removed, as they were old
 
 Nothing is rewritten. A place in the log, and an attempt, are taken by create-if-absent: whoever comes second
 gets :class:`PlaceLostError`.
@@ -26,7 +27,7 @@ import logging
 import re
 import time
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TARGETS = "targets"
 PLAN_ID = re.compile(r"[0-9]{8}-[0-9a-f]{12}")
 _ENTRIES: dict[str, type[Plan | Commit | Abandon]] = {"plan": Plan, "commit": Commit, "abandon": Abandon}
 
@@ -74,7 +76,7 @@ class TargetLedger(LedgerFolder):
 
     def __init__(self, root: Path, target: Target, spaces: Spaces | None = None) -> None:
         super().__init__(
-            root / "targets" / target.folder,
+            root / TARGETS / target.folder,
             way_on="clear the task with force_full=True, or restore what an earlier run left with "
             "BrazeCohortRestoreOperator: either asserts everybody who is wanted, removes everybody else whom "
             "any plan of this ledger added, and goes on from there.",
@@ -128,6 +130,15 @@ class TargetLedger(LedgerFolder):
             except FileExistsError:
                 raise self._lost(number) from None
 
+    def first_kept(self) -> int:
+        """Return the entry that the log begins with, since those before it were removed; else 1."""
+        return max(numbers(self.path("pruned")), default=1)
+
+    def say_pruned(self, before: int) -> None:
+        """Write down that the entries before one are about to be removed."""
+        with suppress(FileExistsError):
+            self.write(f"pruned/{before:08d}.json", {"at": time.time()})
+
     def drafts(self, *, after: int = 0) -> list[str]:
         """Return the ids of plans that were written down, rising.
 
@@ -172,6 +183,7 @@ class TargetLedger(LedgerFolder):
 
         :raises PlaceLostError: another run has taken it.
         """
+        self._check_not_pruned(entry.number)
         try:
             self.take_place(entry.number, _entry_dict(entry))
         except FileExistsError:
@@ -184,18 +196,27 @@ class TargetLedger(LedgerFolder):
         """
         if self.is_taken(number + 1):
             raise self._lost(number + 1)
+        self._check_not_pruned(number + 1)
 
     def draft(self, plan: Plan) -> None:
         """Write a plan down without taking a place in the log; its change set must be there."""
         self.write(f"{plan.folder}/plan.json", _entry_dict(plan))
+
+    def place_of(self, plan_id: str) -> int:
+        """Return the place in the log that a plan has, or would take.
+
+        :raises LedgerDamagedError: this is no plan's id.
+        """
+        if not PLAN_ID.fullmatch(plan_id):
+            raise self.damaged("the plan's id is not one of this ledger's")
+        return _number_of(plan_id)
 
     def read_draft(self, plan_id: str) -> Plan:
         """Read a plan that was written down.
 
         :raises LedgerDamagedError: there is no such plan here.
         """
-        if not PLAN_ID.fullmatch(plan_id):
-            raise self.damaged("the plan's id is not one of this ledger's")
+        self.place_of(plan_id)
         plan = self._read_entry(f"plans/{plan_id}/plan.json")
         if not isinstance(plan, Plan):
             raise self.damaged(f"plan {plan_id} is not a plan")
@@ -310,6 +331,17 @@ class TargetLedger(LedgerFolder):
         except (KeyError, TypeError):
             raise self.damaged(f"{name} is of a form that this version does not know") from None
 
+    def _check_not_pruned(self, number: int) -> None:
+        """Make sure that a place in the log was not taken so long ago that its entry was removed.
+
+        :raises PlaceLostError: it was.
+        """
+        if number < self.first_kept():
+            raise PlaceLostError(
+                f"Other runs took {self.target.folder} over, and that is long ago: entry {number} of its log "
+                "is pruned. This run stops. Nothing is to be done."
+            )
+
     def _lost(self, number: int) -> PlaceLostError:
         entry = self.entry(number)
         return PlaceLostError(
@@ -317,6 +349,25 @@ class TargetLedger(LedgerFolder):
             "run stops. What it had sent is in that run's plan. Nothing is to be done, unless that run "
             "fails."
         )
+
+
+@dataclass(frozen=True)
+class _Found(Target):
+    """A target of which the folder is known, and perhaps nothing else."""
+
+    name: str = ""
+
+    @property
+    def folder(self) -> str:
+        return self.name
+
+
+def found_target(root: Path, name: str) -> TargetLedger:
+    """Return the ledger of a target of which the folder is known, and perhaps nothing else.
+
+    :param root: folder of all ledgers.
+    """
+    return TargetLedger(root, _Found("", {}, name))
 
 
 class Attempt:

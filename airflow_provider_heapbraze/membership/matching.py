@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from airflow_provider_heapbraze.membership.tables import Workspace
 
 FORMAT = 3
+MATCHES = "matches"
 BEFORE_ANY = datetime.min.replace(tzinfo=UTC)
 IDENTIFIERS, OTHERS, UNMATCHED = TABLES = ("identifiers", "others", "unmatched")
 
@@ -107,7 +108,7 @@ def keep_identifiers(space: Space, identifiers: str, others: str, ledger: Path) 
 
 def match_folder(ledger: Path, fingerprint: str) -> Path:
     """Return where a match is kept in the folder of all ledgers."""
-    return ledger / "matches" / fingerprint
+    return ledger / MATCHES / fingerprint
 
 
 def read_match(folder: Path, engine: str = "") -> MatchResult:

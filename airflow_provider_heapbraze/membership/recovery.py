@@ -49,15 +49,17 @@ def load_whatever_is_known(space: Space, ledger: TargetLedger, last: int) -> Fou
     """
     entries = list(ledger.recent_entries(last + 1))
     logged = {entry.plan_id: entry.digest for entry in entries if isinstance(entry, Plan)}
-    plans = sorted({*ledger.begun_plans(), *logged})
+    first = ledger.first_kept()
+    plans = sorted(plan for plan in {*ledger.begun_plans(), *logged} if int(plan[:8]) >= first)
     snapshots = {name[:PLAN_ID_LENGTH]: name for name in _names(ledger.path("snapshots"))}
     told = [
         _load_changes(space, ledger, plan_id, logged.get(plan_id))
         or _load_state_after(space, ledger, plan_id, following, snapshots)
         for plan_id, following in zip_longest(plans, plans[1:])
     ]
+    before = _load_state_before(space, ledger, first) if first > 1 else []
     newest = _newest_snapshot(space, ledger, snapshots)
-    everybody = [f"SELECT {KEY} FROM {view}" for view in {*told, newest} if view]
+    everybody = [f"SELECT {KEY} FROM {view}" for view in {*told, *before, newest} if view]
     space.view("held", NOBODY)
     space.table(
         "unanswered",
@@ -65,8 +67,9 @@ def load_whatever_is_known(space: Space, ledger: TargetLedger, last: int) -> Fou
         f"FROM ({' UNION ALL '.join([NOBODY, *everybody])}) a",
     )
     make_may_be_held(space, newest or "unanswered")
-    without_trace = _places_without_trace(ledger, last, entries, plans, snapshots)
-    found = Found(len(plans) + without_trace, told.count(None) + without_trace)
+    without_trace = _places_without_trace(ledger, range(first, last + 1), entries, plans, snapshots)
+    lost_before = before.count(None)
+    found = Found(len(plans) + lost_before + without_trace, told.count(None) + lost_before + without_trace)
     log.warning(
         "The ledger of %s is damaged, and this run goes on all the same: everybody who is wanted is sent, "
         "and everybody else is removed whom one of %s plans added. %s",
@@ -118,9 +121,27 @@ def _newest_snapshot(space: Space, ledger: TargetLedger, snapshots: Mapping[str,
     return None
 
 
+def _load_state_before(space: Space, ledger: TargetLedger, first: int) -> list[str | None]:
+    """Make views of whom plans may have added that are pruned by now; None where nothing tells.
+
+    :param first: the entry that the log begins with.
+    """
+    try:
+        entry = ledger.entry(first)
+    except LedgerDamagedError:
+        return [None]
+    if not isinstance(entry, Plan):
+        return [None]
+    names = [name for name in (entry.base, entry.memory.carried.get("unsure")) if name]
+    views = [f"before_{number}" for number, _ in enumerate(names)]
+    return [
+        view if space.load(view, ledger.path(name)) else None for view, name in zip(views, names, strict=True)
+    ]
+
+
 def _places_without_trace(
     ledger: TargetLedger,
-    last: int,
+    places: range,
     entries: Sequence[Entry],
     plans: Sequence[str],
     snapshots: Mapping[str, str],
@@ -129,7 +150,7 @@ def _places_without_trace(
     known = {entry.number for entry in entries} | ledger.abandoned_numbers()
     known |= {int(plan_id[:8]) for plan_id in plans}
     known |= {int(plan_id[:8]) + 1 for plan_id in snapshots}  # the commit that made it
-    return len(set(range(1, last + 1)) - known)
+    return len(set(places) - known)
 
 
 def _names(folder: Path) -> list[str]:

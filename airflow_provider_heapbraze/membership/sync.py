@@ -115,12 +115,13 @@ class Sync:
                 return self._ledger.read_report(last.report)
             check_files(self._ledger, last)
             return self._finish(last)
-        draft = self._ledger.read_draft(plan_id)
-        if draft.number != (last.number if last else 0) + 1:
+        # By its place: a plan that is out of date may be pruned.
+        if self._ledger.place_of(plan_id) != (last.number if last else 0) + 1:
             raise StalePlanError(
                 f"Plan {plan_id} of {self._ledger.target.folder} is out of date: the target has moved on "
                 "since it was made. Nothing was sent. Clear the planning task to make a new one."
             )
+        draft = self._ledger.read_draft(plan_id)
         check_files(self._ledger, draft)
         return self._finish(self._open(replace(draft, run_id=run_id), last, guards))
 

@@ -343,16 +343,25 @@ class WarehouseSpace:
         return cast("exp.Query", parse_one(query, read="duckdb").transform(meant, copy=False))
 
     def _quoted(self, table: str) -> str:
-        from sqlglot import exp
-
-        return exp.table_(table, db=SCHEMA, quoted=True).sql(dialect=self._dialect.name)
+        return _quoted(self._dialect, table)
 
     def _format(self) -> str:
         # Else Spark before 4 makes a table of text.
         return " USING parquet" if self._dialect.name == "spark" else ""
 
     def _drop(self, table: str) -> None:
-        self._database.run(f"DROP TABLE IF EXISTS {self._quoted(table)}")
+        drop(self._database, table)
+
+
+def drop(database: Database, table: str) -> None:
+    """Drop a table of ours."""
+    database.run(f"DROP TABLE IF EXISTS {_quoted(database.dialect, table)}")
+
+
+def _quoted(dialect: Dialect, table: str) -> str:
+    from sqlglot import exp
+
+    return exp.table_(table, db=SCHEMA, quoted=True).sql(dialect=dialect.name)
 
 
 def _bare(query: str) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow_provider_heapbraze.membership.members import Chunk
 
 STATEMENT = "A statement in the warehouse"
-KEPT = "What had been sent by then is recorded."
+KEPT = "What had been sent by then, if anything, is recorded."
 # What answers with rows; some drivers fail when they are asked for those of another statement.
 _QUERIES = ("SELECT", "SHOW", "DESCRIBE", "WITH")
 

@@ -28,8 +28,9 @@ from airflow_provider_heapbraze.ledger_check.account import UNFINISHED, WAITS, W
 from airflow_provider_heapbraze.ledger_check.sources import GROUP as SOURCES
 from airflow_provider_heapbraze.ledger_check.sources import check_source
 from airflow_provider_heapbraze.ledger_check.targets import GROUP as TARGETS
-from airflow_provider_heapbraze.ledger_check.targets import check_target, found_target
+from airflow_provider_heapbraze.ledger_check.targets import check_target
 from airflow_provider_heapbraze.ledger_folder import folders
+from airflow_provider_heapbraze.membership.ledger import found_target
 from airflow_provider_heapbraze.overview import sources, targets
 from airflow_provider_heapbraze.overview.records import summarise
 from airflow_provider_heapbraze.overview.summary import Run, Summary
@@ -258,7 +259,7 @@ def _still(root: Path, before: _Known) -> _Known | None:
     if summary.group == SOURCES:
         return None
     ledger = found_target(root, summary.folder)
-    if ledger.is_taken(summary.number + 1):
+    if ledger.is_taken(summary.number + 1) or ledger.first_kept() > summary.number:
         return None
     if summary.verified is None or summary.verified.number < summary.number:
         return replace(before, summary=replace(summary, verified=targets.newest_verification(ledger)))

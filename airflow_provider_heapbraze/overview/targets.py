@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.ledger_check.account import DAMAGED, UNFINISHED, WHOLE
-from airflow_provider_heapbraze.ledger_check.targets import GROUP, found_target
+from airflow_provider_heapbraze.ledger_check.targets import GROUP
 from airflow_provider_heapbraze.ledger_check.waiting import newest_draft
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, log_name, numbers
 from airflow_provider_heapbraze.membership.entries import RUNS_COMPARED
+from airflow_provider_heapbraze.membership.ledger import found_target
 from airflow_provider_heapbraze.overview.summary import (
     DRAFTED,
     FINISHED,

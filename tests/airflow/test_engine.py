@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -12,11 +13,13 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_heapbraze.members import FileMembers, Guards, SqlMembers
+from airflow_provider_heapbraze.operators._work import ledger as ledger_work
 from airflow_provider_heapbraze.operators.cohort import (
     BrazeCohortImportOperator,
     BrazeCohortPlanOperator,
     BrazeCohortRestoreOperator,
 )
+from airflow_provider_heapbraze.operators.ledger import HeapBrazeLedgerPruneOperator
 from airflow_provider_heapbraze.operators.match import HeapUserMatchOperator
 from airflow_provider_heapbraze.operators.verify import BrazeCohortVerifyOperator
 from tests.airflow.cohorts import COHORT, PEOPLE, context
@@ -192,3 +195,42 @@ def test_a_user_who_may_not_make_the_schema(warehouse, monkeypatch):
     )
     assert operator.execute(context(task_id="match"))["counts"]["members"] == 0
     warehouse.server.execute("DROP SCHEMA heapbraze CASCADE; DROP TABLE public.segment; DROP ROLE reader")
+
+
+class NextYear(datetime):
+    @classmethod
+    def now(cls, tz=UTC):
+        return datetime.now(tz) + timedelta(days=366)
+
+
+def tables_kept(warehouse):
+    return {
+        name
+        for (name,) in warehouse.server.execute(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = 'heapbraze'"
+        )
+    }
+
+
+def test_tables_of_old_runs_are_dropped_once_their_warehouse_is_there(
+    warehouse, sandbox, monkeypatch, caplog
+):
+    for night in range(3):
+        warehouse.run(PEOPLE[night : night + 10])
+    monkeypatch.setattr(ledger_work, "datetime", NextYear)
+    prune = HeapBrazeLedgerPruneOperator(task_id="prune", ledger=warehouse.ledger)
+    before = tables_kept(warehouse)
+    with monkeypatch.context() as patched:
+        patched.delenv("AIRFLOW_CONN_WAREHOUSE")
+        away = prune.execute(context(task_id="prune"))
+    assert (away["runs"], away["tables"]) == (2, 0)
+    assert tables_kept(warehouse) == before
+    assert "are kept until the next time" in caplog.text
+    found = prune.execute(context(task_id="prune"))
+    assert (found["runs"], found["left"]) == (0, [])
+    # Of the last run the match's three, its snapshot and that before it; and the changes of all three, since
+    # removals of thirty plans may be repeated.
+    assert len(tables_kept(warehouse)) == len(before) - found["tables"] == 8
+    warehouse.restore("night-3")
+    warehouse.run(PEOPLE[3:13])
+    assert set(sandbox.cohort("cohort-1")["members"]) == set(PEOPLE[3:13])

@@ -26,6 +26,7 @@ WRITTEN = [
     "operators.approval",
     "operators.cohort",
     "operators.currents",
+    "operators.ledger",
     "operators.match",
     "operators.segment",
     "operators.verify",

@@ -19,6 +19,7 @@ from airflow_provider_heapbraze.operators.cohort import (
     BrazeCohortRestoreOperator,
 )
 from airflow_provider_heapbraze.operators.currents import BrazeCurrentsToHeapOperator
+from airflow_provider_heapbraze.operators.ledger import HeapBrazeLedgerPruneOperator
 from airflow_provider_heapbraze.operators.match import HeapUserMatchOperator
 from airflow_provider_heapbraze.operators.segment import BrazeSegmentSizeOperator, BrazeSegmentToHeapOperator
 from airflow_provider_heapbraze.operators.verify import BrazeCohortVerifyOperator
@@ -44,6 +45,8 @@ def labels():
     yield BrazeSegmentToHeapOperator, {"segment_id": "segment-1", "property_name": "lapsed"}, "lapsed"
     yield BrazeSegmentToHeapOperator, {"segment_name": "Lapsed buyers"}, "Lapsed buyers"
     yield BrazeSegmentSizeOperator, {"segment_id": "segment-1"}, "segment-1"
+    yield HeapBrazeLedgerPruneOperator, {"ledger": "s3://bucket/heapbraze"}, "s3://bucket/heapbraze"
+    yield HeapBrazeLedgerPruneOperator, {"keep_days": 7}, NUMBER
 
 
 def shown(operator):

@@ -27,8 +27,8 @@ from fastapi import FastAPI
 from playwright.sync_api import expect
 
 from airflow_provider_heapbraze import glances, plugin
-from airflow_provider_heapbraze.ledger_check.targets import found_target
 from airflow_provider_heapbraze.membership.guards import Breach
+from airflow_provider_heapbraze.membership.ledger import found_target
 from airflow_provider_heapbraze.overview import index
 from airflow_provider_heapbraze.overview.keeping import keep_in_view
 from airflow_provider_heapbraze.plugin.views import RUNBOOK

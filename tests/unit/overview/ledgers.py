@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_provider_heapbraze.ledger_check.targets import found_target
 from airflow_provider_heapbraze.membership.entries import Commit, Memory, Plan, Target
+from airflow_provider_heapbraze.membership.ledger import found_target
 from airflow_provider_heapbraze.overview.keeping import keep_in_view
 
 LAST_NIGHT = datetime(2026, 11, 24, 2, 30, tzinfo=UTC)

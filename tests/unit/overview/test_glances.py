@@ -16,7 +16,7 @@ from upath import UPath
 
 from airflow_provider_heapbraze import glances
 from airflow_provider_heapbraze.clients.errors import TransientError
-from airflow_provider_heapbraze.ledger_check.targets import found_target
+from airflow_provider_heapbraze.membership.ledger import found_target
 from airflow_provider_heapbraze.overview import index as overview_index
 from airflow_provider_heapbraze.overview.index import Index
 from airflow_provider_heapbraze.overview.keeping import keep_in_view, kept_in_view

@@ -16,6 +16,7 @@ from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, PlaceLo
 from airflow_provider_heapbraze.membership.batches import Batch
 from airflow_provider_heapbraze.membership.damping import Damping
 from airflow_provider_heapbraze.membership.planning import Request, make_plan
+from airflow_provider_heapbraze.membership.pruning import prune
 from airflow_provider_heapbraze.membership.restoring import find_run, match_of_run
 from airflow_provider_heapbraze.membership.senders import COHORT_KINDS
 from airflow_provider_heapbraze.sandbox.models import FaultKind
@@ -42,6 +43,8 @@ MOVE = st.dictionaries(st.sampled_from(sorted(MOVING)), st.sampled_from(sorted(F
 CHANGE = st.tuples(COME_AND_GO, MOVE)
 FATES = st.sampled_from(["goes well"] * 3 + ["dies before", "dies after", "hangs"])
 DEEDS = st.integers(1, 24)
+# Runs that may come back, with their match: nobody keeps less.
+LATELY = 3
 
 
 class Nights(RuleBasedStateMachine):
@@ -63,6 +66,8 @@ class Nights(RuleBasedStateMachine):
         self.night = 0
         self.runs = []  # (request, attempts) of every run, the newest last
         self.drafts = []
+        self.moments = []  # before each request
+        self.pruned = False
         self.hanging = []
         self.sound = True
         COUNTS["examples"] += 1
@@ -194,6 +199,16 @@ class Nights(RuleBasedStateMachine):
             assert went_on.report is not None, went_on.error
         COUNTS["recovered"] += 1
 
+    @precondition(lambda self: len(self.moments) > LATELY)
+    @rule(back=st.integers(LATELY, LATELY + 5))
+    def what_is_old_is_pruned(self, back):
+        """Runs go on as if it were there, also those that hang; only undoing it is over."""
+        before = files_in(self.ledger.folder)
+        prune(self.nightly.folder / "ledger", self.moments[-min(back, len(self.moments))], None)
+        if before - files_in(self.ledger.folder):
+            COUNTS["pruned"] += 1
+            self.pruned = True
+
     def teardown(self):
         if not self.sound:  # what went wrong is to be seen, not what follows from it
             for process, *_ in self.hanging:
@@ -224,6 +239,7 @@ class Nights(RuleBasedStateMachine):
         self.watch.failing = bool(rates)
 
     def _request(self, run_id=None, as_of=None, *, force_full=False, share=0, runs=1):
+        self.moments.append(datetime.now(UTC))
         if run_id is None:
             self.night += 1
             run_id, as_of = f"dag/night-{self.night}/import", self._time()
@@ -257,7 +273,10 @@ class Nights(RuleBasedStateMachine):
         try:
             commit = find_run(self.ledger, run_id)
             match = match_of_run(self.ledger, commit, root)
-        except (ConfigurationError, LedgerDamagedError):
+        except ConfigurationError:
+            assert self.watch.damaged or self.pruned
+            return None
+        except LedgerDamagedError:
             assert self.watch.damaged
             return None
         pairs = self.watch.given[commit.fingerprint].pairs
@@ -328,3 +347,7 @@ class Nights(RuleBasedStateMachine):
             file.write_bytes(damaged[how])
         COUNTS[f"damaged: {kind}"] += 1
         self.watch.damaged = True
+
+
+def files_in(folder):
+    return {path for path in folder.rglob("*") if path.is_file()}

@@ -1,0 +1,61 @@
+"""Old runs of a ledger go, as Airflow calls the task."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_heapbraze.operators._work import ledger as ledger_work
+from airflow_provider_heapbraze.operators.ledger import HeapBrazeLedgerPruneOperator
+from tests.airflow.cohorts import PEOPLE, Pipeline, context
+
+
+class InTwoMonths(datetime):
+    @classmethod
+    def now(cls, tz=UTC):
+        return datetime.now(tz) + timedelta(days=60)
+
+
+@pytest.fixture
+def nights(tmp_path, sandbox, monkeypatch):
+    pipeline = Pipeline(tmp_path)
+    for night in range(3):
+        pipeline.run(PEOPLE[night : night + 10], night=context(f"night-{night}"))
+    monkeypatch.setattr(ledger_work, "datetime", InTwoMonths)
+    return pipeline
+
+
+def files(pipeline):
+    root = Path(pipeline.ledger.removeprefix("file://"))
+    return {path for path in root.rglob("*") if path.is_file()}
+
+
+def pruned(pipeline, **arguments):
+    operator = HeapBrazeLedgerPruneOperator(task_id="prune", ledger=pipeline.ledger, **arguments)
+    return operator.execute(context(task_id="prune"))
+
+
+def test_what_is_older_goes(nights, sandbox):
+    before = files(nights)
+    found = pruned(nights, keep_days="59")  # as a template makes it
+    assert (found["runs"], found["matches"], found["tables"], found["left"]) == (2, 2, 0, [])
+    assert len(before - files(nights)) == found["files"] + 4  # the entries of two runs
+    nights.run(PEOPLE[3:20], night=context("night-4"))
+    assert set(sandbox.cohort("cohort-1")["members"]) == set(PEOPLE[3:20])
+
+
+def test_what_is_younger_stays(nights):
+    before = files(nights)
+    assert pruned(nights)["files"] == 0
+    assert files(nights) == before
+
+
+@pytest.mark.parametrize("days", [0, -1, "", "soon", 1.5, None])
+def test_days_that_are_none_remove_nothing(nights, days):
+    before = files(nights)
+    with pytest.raises(AirflowFailException, match="keep_days"):
+        pruned(nights, keep_days=days)
+    assert files(nights) == before

@@ -1,0 +1,307 @@
+"""What is old goes; what the present and the undo of newer runs need stays."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from upath import UPath
+
+from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError
+from airflow_provider_heapbraze.clients.transport import RetryPolicy
+from airflow_provider_heapbraze.ledger_check.check import check
+from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, PlaceLostError
+from airflow_provider_heapbraze.membership.errors import StalePlanError
+from airflow_provider_heapbraze.membership.ledger import found_target
+from airflow_provider_heapbraze.membership.planning import make_plan
+from airflow_provider_heapbraze.membership.pruning import prune
+from airflow_provider_heapbraze.membership.restoring import find_run
+from airflow_provider_heapbraze.overview import targets
+from tests.unit.membership.conftest import ANYTHING_GOES
+
+NIGHTS = 5
+
+
+def people(*numbers):
+    return {f"user-{number}" for number in numbers}
+
+
+def root_of(nightly):
+    return nightly.folder / "ledger"
+
+
+def wanted(night):
+    """Give who is wanted: each night somebody leaves, and somebody comes."""
+    return people(*range(night, night + 10))
+
+
+def let_nights_pass(nightly, nights=NIGHTS):
+    """Give the moments after each night."""
+    moments = []
+    for night in range(1, nights + 1):
+        nightly.run(sorted(wanted(night)), f"dag/night-{night}/import")
+        moments.append(datetime.now(UTC))
+    return moments
+
+
+def findings(nightly):
+    return [finding for account in check(root_of(nightly), deep=True) for finding in account.findings]
+
+
+def files_of(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def fingerprints(nightly):
+    return {path.name for path in (root_of(nightly) / "matches").iterdir()}
+
+
+@pytest.fixture
+def pruned(nightly):
+    """Five nights, of which the last two are kept."""
+    moments = let_nights_pass(nightly)
+    before = files_of(root_of(nightly))
+    nightly.found = prune(root_of(nightly), moments[2], nightly.access)
+    nightly.gone = before - files_of(root_of(nightly))
+    return nightly
+
+
+def test_old_runs_are_gone_and_counted(pruned):
+    assert (pruned.found.runs, pruned.found.matches, pruned.found.left) == (3, 3, [])
+    assert pruned.found.files >= len({name for name in pruned.gone if "/log/" not in name})
+    assert pruned.found.bytes > 0
+    log = sorted(path.name for path in pruned.ledger.path("log").iterdir())
+    assert log == [f"{number:08d}.json" for number in (7, 8, 9, 10)]
+    plans = {path.name for path in pruned.ledger.path("plans").iterdir()}
+    assert {plan[:8] for plan in plans} >= {"00000007", "00000009"}
+    assert len(list(pruned.ledger.path("snapshots").iterdir())) == 3  # the first that is kept began from one
+    assert len(fingerprints(pruned)) == 2
+
+
+def test_what_is_left_is_whole(pruned):
+    assert findings(pruned) == []
+
+
+def test_reports_of_old_runs_stay(pruned):
+    assert len(list(pruned.ledger.path("reports").glob("*.json"))) == NIGHTS
+
+
+def test_the_next_night_is_exact_and_sends_only_what_changed(pruned):
+    seen = len(pruned.sent())
+    report = pruned.run(sorted(wanted(6)), "dag/night-6/import")
+    assert pruned.members() == wanted(6)
+    assert (report["waterfall"]["adds"], report["waterfall"]["removes"]) == (1, 1)
+    assert len(pruned.sent(since=seen)) == 2
+
+
+def test_runs_that_are_kept_can_be_undone_and_older_ones_are_refused(pruned):
+    pruned.restore("dag/night-4/import")
+    assert pruned.members() == wanted(4)
+    with pytest.raises(ConfigurationError, match="No run"):
+        find_run(pruned.ledger, "dag/night-3/import")
+
+
+def test_of_what_is_all_old_the_present_stays(nightly):
+    let_nights_pass(nightly)
+    prune(root_of(nightly), datetime.now(UTC), nightly.access)
+    assert findings(nightly) == []
+    assert len(fingerprints(nightly)) == 1
+    nightly.run(sorted(wanted(6)), "dag/night-6/import")
+    assert nightly.members() == wanted(6)
+
+
+def test_again_there_is_nothing_to_remove(pruned):
+    again = prune(root_of(pruned), datetime.now(UTC) - timedelta(days=1), pruned.access)
+    assert (again.runs, again.files, again.matches) == (0, 0, 0)
+
+
+def test_as_nights_go_on_it_goes_on(pruned):
+    moments = [datetime.now(UTC)]
+    for night in range(6, 9):
+        pruned.run(sorted(wanted(night)), f"dag/night-{night}/import")
+        moments.append(datetime.now(UTC))
+    assert prune(root_of(pruned), moments[1], pruned.access).runs == 3
+    assert findings(pruned) == []
+    assert pruned.members() == wanted(8)
+
+
+def test_a_run_that_died_goes_on_where_it_stopped(nightly):
+    let_nights_pass(nightly, 3)
+    nightly.sandbox.faults(next=[{"kind": "5xx-after", "endpoint": "cohort-users"}])
+    usual, nightly.retry = nightly.retry, RetryPolicy(attempts=1)
+    with pytest.raises(HeapBrazeError):
+        nightly.run(sorted(wanted(7)), "dag/night-4/import")
+    nightly.retry = usual
+    plan = nightly.ledger.last()
+    prune(root_of(nightly), datetime.now(UTC), nightly.access)
+    assert nightly.run(sorted(wanted(7)), "dag/night-4/import")["plan_id"] == plan.plan_id
+    assert nightly.members() == wanted(7)
+    assert findings(nightly) == []
+
+
+def test_a_plan_that_waits_for_its_import_stays(nightly):
+    let_nights_pass(nightly, 2)
+    draft = make_plan(nightly.ledger, nightly.ledger.last(), nightly.request(sorted(wanted(3)), "plan"))
+    prune(root_of(nightly), datetime.now(UTC), nightly.access)
+    with nightly.client() as client:
+        nightly.sync(client).apply(draft.plan_id, "dag/night-3/import", ANYTHING_GOES)
+    assert nightly.members() == wanted(3)
+
+
+def test_who_lost_the_place_long_ago_does_not_go_on(nightly):
+    """It slept for so long that what took over is pruned."""
+    let_nights_pass(nightly, 2)
+    nightly.sandbox.faults(next=[{"kind": "5xx-after", "endpoint": "cohort-users"}])
+    usual, nightly.retry = nightly.retry, RetryPolicy(attempts=1)
+    with pytest.raises(HeapBrazeError):
+        nightly.run(sorted(wanted(7)), "dag/sleeper/import")
+    nightly.retry = usual
+    plan = nightly.ledger.last()
+    attempt = nightly.ledger.begin_attempt(plan)
+    let_nights_pass(nightly, 5)
+    prune(root_of(nightly), datetime.now(UTC), nightly.access)
+    with pytest.raises(PlaceLostError, match="long ago"):
+        attempt.check()
+    with pytest.raises(PlaceLostError, match="long ago"):
+        nightly.ledger.append(replace(plan, number=plan.number + 1))
+    assert findings(nightly) == []
+
+
+def test_a_plan_that_is_pruned_is_out_of_date(nightly):
+    draft = make_plan(nightly.ledger, None, nightly.request(sorted(wanted(1)), "plan"))
+    let_nights_pass(nightly, 3)
+    prune(root_of(nightly), datetime.now(UTC), nightly.access)
+    with nightly.client() as client, pytest.raises(StalePlanError, match="out of date"):
+        nightly.sync(client).apply(draft.plan_id, "dag/night-9/import", ANYTHING_GOES)
+
+
+def test_removals_that_are_old_are_still_repeated(nightly):
+    let_nights_pass(nightly)
+    prune(root_of(nightly), datetime.now(UTC), nightly.access)
+    seen = len(nightly.sent())
+    report = nightly.run(sorted(wanted(5)), "dag/night-6/import", reassert_share=1)
+    assert report["waterfall"]["removes"] == 4  # user-1 to user-4, who left in the nights that are gone
+    assert len(nightly.sent(since=seen)) == 2
+    assert nightly.members() == wanted(5)
+
+
+def test_a_match_that_another_target_needs_stays(nightly):
+    let_nights_pass(nightly, 2)
+    other = type(nightly)(nightly.sandbox, nightly.folder, "attribute")
+    other.run(sorted(wanted(1)), "dag/night-1/attribute")
+    let_nights_pass(nightly, 3)
+    assert prune(root_of(nightly), datetime.now(UTC), nightly.access).matches == 1
+    assert findings(nightly) == []
+    other.run(sorted(wanted(2)), "dag/night-2/attribute")
+    assert other.members() == wanted(2)
+
+
+def test_a_match_that_is_not_imported_yet_stays(nightly):
+    (moment, *_) = let_nights_pass(nightly, 2)
+    match = nightly.match(sorted(wanted(9)))
+    prune(root_of(nightly), moment, nightly.access)
+    assert match.fingerprint in fingerprints(nightly)
+
+
+def test_of_a_damaged_target_nothing_is_removed_nor_any_match(nightly):
+    let_nights_pass(nightly)
+    nightly.ledger.path("log/00000004.json").write_bytes(b"{")
+    before = files_of(root_of(nightly))
+    found = prune(root_of(nightly), datetime.now(UTC), nightly.access)
+    assert found.left == [nightly.ledger.folder.name]
+    assert files_of(root_of(nightly)) == before
+
+
+def test_a_ledger_without_a_target_is_left_alone(tmp_path):
+    assert prune(tmp_path, datetime.now(UTC), None).files == 0
+
+
+def test_recovery_knows_whom_the_old_runs_had_added(pruned):
+    # user-13 came with night 4, user-6 to user-10 with the first, which is gone
+    newest = max(pruned.ledger.path("snapshots").iterdir())
+    newest.unlink()
+    with pytest.raises(LedgerDamagedError):
+        pruned.run(["user-5"], "dag/night-6/import")
+    report = pruned.run(["user-5"], "dag/night-6/import", force_full=True)
+    assert pruned.members() == people(5)
+    assert report["recovery"] == {"plans": 2, "lost": 0}
+
+
+def test_recovery_says_that_nothing_tells_of_the_old_runs(pruned):
+    for snapshot in pruned.ledger.path("snapshots").iterdir():
+        snapshot.unlink()
+    report = pruned.run(["user-5"], "dag/night-6/import", force_full=True)
+    assert report["recovery"] == {"plans": 3, "lost": 1}
+
+
+class Cut(BaseException):
+    """The process is killed."""
+
+
+@pytest.mark.parametrize("deed", [1, 2, 4, 7, 12, 20])
+def test_whenever_it_is_killed_the_record_is_whole_and_the_next_one_ends_it(nightly, monkeypatch, deed):
+    moments = let_nights_pass(nightly)
+    unlink, done = os.unlink, iter(range(deed))
+
+    def once(path, *args, **kwargs):
+        if next(done, None) is None:
+            raise Cut
+        unlink(path, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", once)
+        with pytest.raises(Cut):
+            prune(root_of(nightly), moments[2], nightly.access)
+    assert nightly.ledger.last().number == 2 * NIGHTS
+    nightly.run(sorted(wanted(6)), "dag/night-6/import")
+    assert nightly.members() == wanted(6)
+    prune(root_of(nightly), moments[2], nightly.access)
+    assert findings(nightly) == []
+    assert nightly.ledger.first_kept() == min(
+        int(path.name[:8]) for path in nightly.ledger.path("log").iterdir()
+    )
+    assert len({file.parent for file in (root_of(nightly) / "matches").rglob("*.*")}) == 3
+
+
+def test_a_new_match_that_has_no_file_yet_keeps_its_folder(pruned):
+    new, old = (root_of(pruned) / "matches" / name for name in ("new", "old"))
+    new.mkdir()
+    old.mkdir()
+    os.utime(old, (1_000, 1_000))
+    prune(root_of(pruned), datetime.now(UTC) - timedelta(days=1), pruned.access)
+    assert new.exists()
+    assert not old.exists()
+
+
+def test_no_folder_is_left_empty(pruned):
+    empty = [path for path in root_of(pruned).rglob("*") if path.is_dir() and not any(path.iterdir())]
+    assert empty == []
+
+
+def test_in_an_object_store(nightly):
+    moments = let_nights_pass(nightly)
+    store = UPath(f"memory://{uuid4().hex}/ledger")
+    for path in root_of(nightly).rglob("*"):
+        if path.is_file():
+            (store / path.relative_to(root_of(nightly)).as_posix()).write_bytes(path.read_bytes())
+    found = prune(store, moments[2], None)
+    local = prune(root_of(nightly), moments[2], None)
+    assert (found.runs, found.left) == (local.runs, [])
+    assert [finding for account in check(store, deep=True) for finding in account.findings] == []
+    ledger = found_target(store, nightly.ledger.folder.name)
+    assert ledger.first_kept() == nightly.ledger.first_kept()
+    assert ledger.last() == nightly.ledger.last()
+
+
+def test_what_is_shown_on_the_page_is_what_is_left(pruned):
+    with ThreadPoolExecutor(1) as pool:
+        runs = targets.runs(root_of(pruned), pruned.ledger.folder.name, 100, pool)
+        assert [run.run_id for run in runs] == ["dag/night-5/import", "dag/night-4/import"]
+        gone = targets.run_of(root_of(pruned), pruned.ledger.folder.name, "dag/night-1/import", pool)
+    assert gone is None
+    assert Path(runs[-1].report["report_uri"].removeprefix("file://")).exists()
