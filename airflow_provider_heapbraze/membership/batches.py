@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from airflow_provider_heapbraze.membership.holding import KEY
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
-    from pathlib import Path
+
+    from airflow_provider_heapbraze.membership.tables import Workspace
 
 
 @dataclass(frozen=True)
@@ -61,32 +64,32 @@ class Refusals:
     unsure: frozenset[int] = frozenset()
 
 
-def read_batches(changes: Path, ranges: list[tuple[int, int]], size: int) -> Iterator[Batch]:
-    """Read the given ranges of a change set in batches of at most ``size`` rows, in order, in steps.
+def read_batches(space: Workspace, ranges: Sequence[tuple[int, int]], size: int) -> Iterator[Batch]:
+    """Read ranges of ``planned``, a change set, in batches of at most ``size`` rows, in order, in steps.
 
-    :param changes: a local Parquet file.
+    :param ranges: rising, at least one.
     """
-    import pyarrow.parquet as pq
-
+    (position, _), (_, last) = ranges[0], ranges[-1]
     remaining = list(reversed(ranges))
     rows: list[tuple[str, str, str, bool]] = []
-    start = position = 0
-    with pq.ParquetFile(changes) as file:
-        for part in file.iter_batches(batch_size=64 * 1024, columns=["kind", "value", "label", "remove"]):
-            part_end = position + part.num_rows
-            while remaining and remaining[-1][0] < part_end:
-                first, end = remaining.pop()
-                if end > part_end:
-                    remaining.append((part_end, end))
-                piece = part.slice(first - position, min(end, part_end) - first)
-                if rows and start + len(rows) != first:
-                    yield Batch(range(start, start + len(rows)), rows)
-                    rows = []
-                start = start if rows else first
-                rows.extend(zip(*(column.to_pylist() for column in piece.columns), strict=True))
-                while len(rows) >= size:
-                    yield Batch(range(start, start + size), rows[:size])
-                    start, rows = start + size, rows[size:]
-            position = part_end
+    start = position
+    query = (
+        f"SELECT {KEY}, remove FROM planned WHERE file_row_number >= {position} AND file_row_number < {last}"
+    )
+    for part in space.stream(query):
+        part_end = position + len(part)
+        while remaining and remaining[-1][0] < part_end:
+            first, end = remaining.pop()
+            if end > part_end:
+                remaining.append((part_end, end))
+            if rows and start + len(rows) != first:
+                yield Batch(range(start, start + len(rows)), rows)
+                rows = []
+            start = start if rows else first
+            rows.extend(part[first - position : min(end, part_end) - position])
+            while len(rows) >= size:
+                yield Batch(range(start, start + size), rows[:size])
+                start, rows = start + size, rows[size:]
+        position = part_end
     if rows:
         yield Batch(range(start, start + len(rows)), rows)

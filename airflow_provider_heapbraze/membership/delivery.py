@@ -11,7 +11,6 @@ import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.concurrency import AdaptiveConcurrency
 from airflow_provider_heapbraze.clients.errors import (
     InterruptedCallError,
@@ -21,16 +20,16 @@ from airflow_provider_heapbraze.clients.transport import TIMEOUT
 from airflow_provider_heapbraze.membership.account import FLUSH_SECONDS, Account
 from airflow_provider_heapbraze.membership.batches import read_batches
 from airflow_provider_heapbraze.membership.entries import Settled
-from airflow_provider_heapbraze.membership.tables import digest
+from airflow_provider_heapbraze.membership.holding import load_changes
 from airflow_provider_heapbraze.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from airflow_provider_heapbraze.membership.batches import Batch, Refusals
     from airflow_provider_heapbraze.membership.entries import Plan
     from airflow_provider_heapbraze.membership.ledger import TargetLedger
+    from airflow_provider_heapbraze.membership.tables import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -153,13 +152,12 @@ class Delivery:
         if self._settled.rows == self._plan.rows:
             return
         self._expect()
-        with storage.local_copy(self._ledger.path(self._plan.changes)) as changes:
-            if digest(changes) != self._plan.digest:
-                raise self._ledger.not_as_logged(self._plan.changes)
-            self._send_range(changes, 0, self._plan.removes)
+        with self._ledger.spaces.local() as space:
+            load_changes(space, self._ledger, self._plan)
+            self._send_range(space, 0, self._plan.removes)
             self._account.check_none_left_open()
             self._wait_for_earlier_attempts()
-            self._send_range(changes, self._plan.removes, self._plan.rows)
+            self._send_range(space, self._plan.removes, self._plan.rows)
 
     def _wait_for_earlier_attempts(self) -> None:
         """Wait until removals that an earlier attempt had under way have surely arrived."""
@@ -174,11 +172,11 @@ class Delivery:
             self._check()
             time.sleep(LOOK_SECONDS)
 
-    def _send_range(self, changes: Path, first: int, last: int) -> None:
+    def _send_range(self, space: Workspace, first: int, last: int) -> None:
         under_way: set[Future[None]] = set()
         with ThreadPoolExecutor(self._connections, thread_name_prefix="deliver") as pool:
             try:
-                for batch in self._open_batches(changes, first, last):
+                for batch in self._open_batches(space, first, last):
                     under_way.add(pool.submit(self._deliver, batch))
                     while len(under_way) >= 2 * self._connections:
                         self._collect(under_way)
@@ -190,10 +188,10 @@ class Delivery:
                 self._record_what_still_comes(under_way)
                 raise
 
-    def _open_batches(self, changes: Path, first: int, last: int) -> Iterator[Batch]:
+    def _open_batches(self, space: Workspace, first: int, last: int) -> Iterator[Batch]:
         open_ranges = list(self._settled.open_ranges(first, last))
         if open_ranges:
-            yield from read_batches(changes, open_ranges, self._sender.rows_per_request)
+            yield from read_batches(space, open_ranges, self._sender.rows_per_request)
 
     def _collect(self, under_way: set[Future[None]]) -> None:
         """Wait for an answer, for the time to record, or for the end; take out what is answered."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from airflow_provider_heapbraze.pages import charts, waterfall
+
+if TYPE_CHECKING:
+    from jinja2 import BytecodeCache
 
 NONE = "–"  # noqa: RUF001 - a dash
 HERE = Path(__file__).parent
@@ -37,6 +40,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        bytecode_cache=_compiled_before(),
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -45,6 +49,14 @@ def _environment() -> Environment:
     )
     environment.globals.update(charts=charts, waterfall=waterfall, style=style)
     return environment
+
+
+def _compiled_before() -> BytecodeCache | None:
+    """Return Jinja's folder of compiled templates, so that not every task compiles them; None without one."""
+    try:
+        return FileSystemBytecodeCache()
+    except (OSError, RuntimeError):  # no place for temporary files, or one that others may write to
+        return None
 
 
 def number(value: float | None) -> str:
