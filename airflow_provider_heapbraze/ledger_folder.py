@@ -61,12 +61,16 @@ class LedgerFolder:
         """Return the location of a file, for people and for XCom."""
         return storage.uri(self.path(name))
 
+    def log_numbers(self) -> list[int]:
+        """Return the numbers of the entries of the log, rising."""
+        return numbers(self.path("log"))
+
     def last_number(self) -> int:
         """Return the number of the newest entry of the log; 0 where there is none.
 
         :raises LedgerDamagedError: an entry is missing.
         """
-        found = numbers(self.path("log"))
+        found = self.log_numbers()
         if not found:
             return 0
         if found != list(range(found[0], found[-1] + 1)):

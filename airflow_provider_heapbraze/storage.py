@@ -40,7 +40,7 @@ from uuid import uuid4
 from airflow_provider_heapbraze.scratch import scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 FIRST_EXCLUSIVE_S3FS = (2025, 7)  # those before take "x" for "w" where a file is small
 LOCAL_PROTOCOLS = {"", "file", "local"}
@@ -133,7 +133,7 @@ def listed(folder: Any) -> list[tuple[Any, int]]:
     here = local(folder)
     try:
         if here is not None:
-            return [(path, path.stat().st_size) for path in here.iterdir() if path.is_file()]
+            return list(_with_sizes(here.iterdir()))
         entries = folder.fs.ls(folder.path, detail=True)
     except (FileNotFoundError, NotADirectoryError):
         return []
@@ -141,6 +141,13 @@ def listed(folder: Any) -> list[tuple[Any, int]]:
     own = folder.path.strip("/")
     files = [entry for entry in entries if entry["type"] == "file" and entry["name"].strip("/") != own]
     return [(folder / entry["name"].rpartition("/")[2], int(entry["size"] or 0)) for entry in files]
+
+
+def _with_sizes(paths: Iterable[Path]) -> Iterator[tuple[Path, int]]:
+    for path in paths:
+        with suppress(FileNotFoundError):  # it was removed since
+            if path.is_file():
+                yield path, path.stat().st_size
 
 
 def names(folder: Any) -> list[str]:

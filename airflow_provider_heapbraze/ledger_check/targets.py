@@ -13,7 +13,6 @@ from airflow_provider_heapbraze.ledger_folder import (
     UnbalancedError,
     files,
     log_name,
-    numbers,
 )
 from airflow_provider_heapbraze.membership.entries import Commit, Plan, Target
 from airflow_provider_heapbraze.membership.ledger import TARGETS, found_target
@@ -41,7 +40,7 @@ def check_target(root: Path, name: str, *, deep: bool) -> Account:
     ledger = found_target(root, name)
     account = Account(GROUP, name)
     _check_description(ledger, account)
-    found = numbers(ledger.path("log"))
+    found = ledger.log_numbers()
     account.runs = len(set(_reported(ledger)) & set(found))
     _describe_newest(ledger, account, found)
     try:

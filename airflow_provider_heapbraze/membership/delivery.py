@@ -125,6 +125,7 @@ class Delivery:
         :raises HeapBrazeError: what the client raised; answers that came are recorded.
         """
         try:
+            self._check_owner()  # since it took the place it may have slept
             self._send_name()
             self._send_rows()
             self._account.check_none_left_open()

@@ -90,6 +90,8 @@ class TargetLedger(LedgerFolder):
         :raises LedgerDamagedError: an entry is missing or cannot be read.
         """
         number = self.last_number()
+        if not number and self.first_kept() > 1:
+            raise self.damaged(f"the log is missing from entry {self.first_kept()} on")
         entry = self.entry(number) if number else None
         if isinstance(entry, Abandon):
             raise self.damaged(f"entry {number} of the log was lost, and run {entry.run_id} did not go on")
@@ -112,23 +114,33 @@ class TargetLedger(LedgerFolder):
             return self.last()
         except LedgerDamagedError as damage:
             log.warning("%s", damage)
-            return Unknown(max(*numbers(self.path("log")), *map(_number_of, self.begun_plans()), 0))
+            known = [*self.log_numbers(), *map(_number_of, self.begun_plans()), self.first_kept() - 1]
+            return Unknown(max(known))
 
     def next_number(self) -> int:
         """Return a place in the log after all that are taken."""
-        return max(numbers(self.path("log")), default=0) + 1
+        return max(self.log_numbers(), default=0) + 1
 
     def mend_log(self, before: int, run_id: str) -> None:
         """Fill the gaps of the log up to a place that a run is about to take.
 
         :raises PlaceLostError: another run is doing so.
         """
-        found = numbers(self.path("log"))
+        found = self.log_numbers()
         for number in sorted(set(range(min(found, default=before), before)) - set(found)):
             try:
                 self.take_place(number, _entry_dict(Abandon(number, run_id)))
             except FileExistsError:
                 raise self._lost(number) from None
+
+    def log_numbers(self) -> list[int]:
+        """Return the numbers of the entries of the log, rising.
+
+        Those that are being pruned do not count, nor one that was written by who had slept until then.
+        """
+        # In this order: while entries are removed, a listing may miss some of them and not others.
+        found, first = super().log_numbers(), self.first_kept()
+        return [number for number in found if number >= first]
 
     def first_kept(self) -> int:
         """Return the entry that the log begins with, since those before it were removed; else 1."""
@@ -157,7 +169,7 @@ class TargetLedger(LedgerFolder):
 
     def recent_entries(self, before: int) -> Iterator[Entry]:
         """Read the entries before a place in the log, the newest first; without those that cannot be read."""
-        for number in reversed(numbers(self.path("log"))):
+        for number in reversed(self.log_numbers()):
             if number < before:
                 with suppress(LedgerDamagedError):
                     entry = self.entry(number)
@@ -167,7 +179,7 @@ class TargetLedger(LedgerFolder):
     def abandoned_numbers(self) -> set[int]:
         """Return the places of the log that a run filled, since their entries were lost."""
         found = set()
-        for number in numbers(self.path("log")):
+        for number in self.log_numbers():
             with suppress(LedgerDamagedError):
                 if isinstance(self.entry(number), Abandon):
                     found.add(number)

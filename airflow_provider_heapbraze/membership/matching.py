@@ -19,8 +19,6 @@ from airflow_provider_heapbraze.membership.spaces import Spaces
 from airflow_provider_heapbraze.membership.tables import literal
 from airflow_provider_heapbraze.membership.values import MACROS
 from airflow_provider_heapbraze.membership.values import reading as value_of
-from airflow_provider_heapbraze.membership.warehouse import WarehouseSpace
-from airflow_provider_heapbraze.membership.warehouse_match import rule_in_warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
     from airflow_provider_heapbraze.membership.members import Access, Members, Part
     from airflow_provider_heapbraze.membership.space import Space
     from airflow_provider_heapbraze.membership.tables import Workspace
+    from airflow_provider_heapbraze.membership.warehouse import WarehouseSpace
 
 FORMAT = 3
 MATCHES = "matches"
@@ -80,8 +79,10 @@ def match(members: Members, matcher: Matcher, access: Access, ledger: Path, engi
     :raises UnbalancedError: rows are unaccounted for.
     """
     with Spaces(access, engine).open() as space:
-        if isinstance(space, WarehouseSpace):
-            total, taken_at = rule_in_warehouse(space, members, matcher)
+        if space.engine:
+            from airflow_provider_heapbraze.membership.warehouse_match import rule_in_warehouse
+
+            total, taken_at = rule_in_warehouse(cast("WarehouseSpace", space), members, matcher)
         else:
             total, taken_at = _apply_rule(cast("Workspace", space), members, matcher, access)
         _stage_tables(space, matcher)
@@ -262,6 +263,7 @@ def _keep(
     """
     fingerprint = _fingerprint(space, matcher.roles if matcher else (), counts)
     folder = match_folder(ledger, fingerprint)
+    _say_used(folder / record_name(space.engine))
     if not _is_kept(space, folder):
         digests = {}
         for table in TABLES:
@@ -279,6 +281,12 @@ def _keep(
         }
         storage.write(folder / record_name(space.engine), json.dumps(record, indent=1).encode())
     return replace(read_match(folder, space.engine), taken_at=taken_at)
+
+
+def _say_used(record: Path) -> None:
+    """Let a result that is there already be as new as one that is made now: what is old is pruned."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        storage.write(record, record.read_bytes())
 
 
 def _is_kept(space: Space, folder: Path) -> bool:

@@ -2,7 +2,8 @@
 
 Of each target the log is cut before the oldest run that is kept: with the entries go their plans, snapshots
 and findings. Reports stay: they are small, and name nobody. Of the matches those go that no kept entry was
-made from. A target whose log cannot be read is left as it is, and so are all matches then.
+made from, and that no task has used lately. A target whose log cannot be read is left as it is, and so are
+all matches then.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_heapbraze import storage
-from airflow_provider_heapbraze.clients.errors import HeapBrazeError
+from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, folders, log_name, numbers
 from airflow_provider_heapbraze.membership.entries import Abandon, Commit, Plan
 from airflow_provider_heapbraze.membership.ledger import TARGETS, TargetLedger, found_target
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from airflow_provider_heapbraze.membership.entries import Entry
     from airflow_provider_heapbraze.membership.members import Access
     from airflow_provider_heapbraze.membership.table_records import TableRecord
+    from airflow_provider_heapbraze.membership.warehouse import Database
 
 log = logging.getLogger(__name__)
 
@@ -42,20 +44,10 @@ AT_ONCE = 16
 NUMBERED = ("snapshots", "verifications")
 # Folders of a plan in which no file stands for a table.
 OF_ATTEMPTS = frozenset({"attempts", "decisions", "judgements", "settled"})
+# Of an old plan whose removals may be repeated, this stays.
+REPEATED = frozenset({"plan.json", "changes.parquet", f"changes{SUFFIX}"})
 
 File = tuple[Path, int]
-
-
-@dataclass(frozen=True)
-class Old:
-    """What nothing needs any more.
-
-    :param folders: of plans or of a match; a file that stays may be in one.
-    :param files: all that go, with their sizes.
-    """
-
-    folders: Sequence[Path]
-    files: Sequence[File]
 
 
 @dataclass(frozen=True)
@@ -64,14 +56,26 @@ class OldRuns:
 
     :param first: the entry that its log is to begin with.
     :param runs: how many of its runs ended before that.
+    :param plans: their ids; a file that stays may be in the folder of one.
+    :param files: all that go, with their sizes.
     :param fingerprints: of the matches that what is kept was made from.
     """
 
     ledger: TargetLedger
     first: int
     runs: int
+    plans: Sequence[str]
+    files: Sequence[File]
     fingerprints: Collection[str]
-    old: Old
+
+
+@dataclass(frozen=True)
+class Removed:
+    """Files, and the tables that some of them stood for."""
+
+    files: int
+    bytes: int
+    tables: int
 
 
 @dataclass(frozen=True)
@@ -105,24 +109,17 @@ def prune(root: Path, before: datetime, access: Access) -> Pruned:
         looked = dict(zip(names, pool.map(partial(_old_runs, root, before), names), strict=True))
         left = [name for name, found in looked.items() if found is None]
         targets = [found for found in looked.values() if found is not None]
+        of_targets = [*pool.map(partial(_remove_runs, access), targets)]
         needed = {fingerprint for target in targets for fingerprint in target.fingerprints}
         unused = [] if left else [name for name in folders(root / MATCHES) if name not in needed]
-        matches = [found for found in pool.map(partial(_old_match, root, before), unused) if found]
-        list(pool.map(_cut, targets))
-        old = [*(target.old for target in targets), *matches]
-        files = [file for each in old for file in each.files]
-        tables = {path: record for path, record in pool.map(_record_of, files) if record is not None}
-        kept = _drop_tables(tables, access)
-        gone = [(path, size) for path, size in files if path not in kept]
-        list(pool.map(_remove, gone))
-    for folder in (folder for each in old for folder in each.folders):
-        _remove_if_empty(folder)
+        of_matches = [*pool.map(partial(_remove_match, root, before, access), unused)]
+    removed = [*of_targets, *of_matches]
     return Pruned(
         runs=sum(target.runs for target in targets),
-        matches=sum(bool(match.files) for match in matches),
-        files=len(gone),
-        bytes=sum(size for _, size in gone),
-        tables=len(tables) - len(kept),
+        matches=sum(bool(match.files) for match in of_matches),
+        files=sum(each.files for each in removed),
+        bytes=sum(each.bytes for each in removed),
+        tables=sum(each.tables for each in removed),
         left=left,
     )
 
@@ -132,22 +129,24 @@ def _old_runs(root: Path, before: datetime, name: str) -> OldRuns | None:
     ledger = found_target(root, name)
     try:
         last = ledger.last()
-        entries = [ledger.entry(number) for number in numbers(ledger.path("log"))]
+        entries = [ledger.entry(number) for number in ledger.log_numbers()]
     except LedgerDamagedError as damage:
         log.warning("%s is left as it is: %s", name, damage)
         return None
     first = max(_first_to_keep(entries, before.timestamp()), ledger.first_kept())
     kept = [entry for entry in entries if entry.number >= first]
-    named = {str(ledger.path(file)) for entry in kept for file in _files_named(entry)}
-    repeated = last.memory.plans if last else ()  # their removals may be
-    plans = [
-        ledger.path(f"plans/{plan_id}")
-        for plan_id in ledger.drafts()
-        if int(plan_id[:8]) < first and plan_id not in repeated
-    ]
-    files = [file for file in _files_before(ledger, first, plans) if str(file[0]) not in named]
-    runs = sum(isinstance(entry, Commit) for entry in entries if entry.number < first)
-    return OldRuns(ledger, first, runs, {*_fingerprints(ledger, kept, first)}, Old(plans, files))
+    plans = list(_old_plans(ledger, first, last.number if last else 0, before))
+    keep = {file for entry in kept for file in _files_named(entry)}
+    for plan_id in last.memory.plans if last else ():
+        keep |= {f"plans/{plan_id}/{file}" for file in REPEATED}
+    return OldRuns(
+        ledger,
+        first,
+        sum(isinstance(entry, Commit) for entry in entries if entry.number < first),
+        plans,
+        list(_files_of(ledger, plans, first, keep)),
+        set(_fingerprints(ledger, kept, {*ledger.drafts()} - {*plans})),
+    )
 
 
 def _first_to_keep(entries: Sequence[Entry | Abandon], before: float) -> int:
@@ -172,36 +171,50 @@ def _files_named(entry: Entry | Abandon) -> Iterator[str]:
         yield state
 
 
-def _files_before(ledger: TargetLedger, first: int, plans: Iterable[Path]) -> Iterator[File]:
-    """Give the files of some plans, and of entries before one."""
-    for plan in plans:
-        yield from _files_in(plan)
+def _old_plans(ledger: TargetLedger, first: int, last: int, before: datetime) -> Iterator[str]:
+    """Give the ids of plans before an entry, and of drafts that nobody has carried out for long."""
+    for plan_id in ledger.drafts():
+        place = ledger.place_of(plan_id)
+        if place < first or (place > last and _is_older(ledger.path(f"plans/{plan_id}/plan.json"), before)):
+            yield plan_id
+
+
+def _files_of(
+    ledger: TargetLedger, plans: Iterable[str], first: int, keep: Collection[str]
+) -> Iterator[File]:
+    """Give the files of some plans, and of entries before one, but for those to keep."""
+    for plan_id in plans:
+        folder = f"plans/{plan_id}"
+        repeated = f"{folder}/plan.json" in keep
+        for path, size in _files_in(ledger.path(folder)):
+            of_attempts = repeated and path.parent.name == "attempts"  # recovery goes by them
+            if f"{folder}/{path.name}" not in keep and not of_attempts:
+                yield path, size
     for folder in NUMBERED:
         for path, size in storage.listed(ledger.path(folder)):
-            if path.name[:8].isdigit() and int(path.name[:8]) < first:
+            number = path.name[:8]
+            if number.isdigit() and int(number) < first and f"{folder}/{path.name}" not in keep:
                 yield path, size
 
 
-def _fingerprints(ledger: TargetLedger, kept: Iterable[Entry | Abandon], first: int) -> Iterator[str]:
+def _fingerprints(
+    ledger: TargetLedger, kept: Iterable[Entry | Abandon], drafts: Collection[str]
+) -> Iterator[str]:
+    """Give the fingerprints of the matches that entries and drafts were made from."""
     opened = set()
     for entry in kept:
         if not isinstance(entry, Abandon):
             opened.add(entry.plan_id)
             yield entry.fingerprint
-    for plan_id in ledger.drafts(after=first - 1):
-        if plan_id not in opened:
-            with suppress(LedgerDamagedError):  # its import would stop, too
-                yield ledger.read_draft(plan_id).fingerprint
+    for plan_id in {*drafts} - opened:
+        with suppress(LedgerDamagedError):  # its import would stop, too
+            yield ledger.read_draft(plan_id).fingerprint
 
 
-def _old_match(root: Path, before: datetime, fingerprint: str) -> Old | None:
-    """Find the files of a match that was made before a moment; None where it was not."""
-    folder = root / MATCHES / fingerprint
-    files = storage.listed(folder)
-    # An empty folder that is new is about to be written to.
-    if all(storage.changed_at(path) < before for path in ([path for path, _ in files] or [folder])):
-        return Old([folder], files)
-    return None
+def _is_older(path: Path, moment: datetime) -> bool:
+    with suppress(FileNotFoundError):
+        return storage.changed_at(path) < moment
+    return False
 
 
 def _files_in(folder: Path) -> Iterator[File]:
@@ -220,15 +233,39 @@ def _cut(target: OldRuns) -> None:
         target.ledger.path(log_name(number)).unlink(missing_ok=True)
 
 
-def _record_of(file: File) -> tuple[Path, TableRecord | None]:
+def _remove_runs(access: Access, target: OldRuns) -> Removed:
+    _cut(target)
+    folders_of_plans = [target.ledger.path(f"plans/{plan_id}") for plan_id in target.plans]
+    return _remove(target.files, folders_of_plans, access)
+
+
+def _remove_match(root: Path, before: datetime, access: Access, fingerprint: str) -> Removed:
+    """Remove a match that no task has used since a moment."""
+    folder = root / MATCHES / fingerprint
+    files = storage.listed(folder)
+    # An empty folder that is new is about to be written to.
+    paths = [path for path, _ in files] or [folder]
+    if all(_is_older(path, before) for path in paths):
+        return _remove(files, [folder], access)
+    return Removed(0, 0, 0)
+
+
+def _remove(files: Sequence[File], folders_of_theirs: Iterable[Path], access: Access) -> Removed:
+    """Drop the tables that files stand for, and remove the files; and folders in which nothing is left."""
+    tables = {path: record for path, _ in files if (record := _record_of(path)) is not None}
+    kept = _drop_tables(tables, access)
+    gone = [(path, size) for path, size in files if path not in kept]
+    for path, _ in gone:
+        path.unlink(missing_ok=True)
+    for folder in folders_of_theirs:
+        _remove_if_empty(folder)
+    return Removed(len(gone), sum(size for _, size in gone), len(tables) - len(kept))
+
+
+def _record_of(path: Path) -> TableRecord | None:
     """Return what a file says about a table, if it stands for one."""
-    path, _ = file
     may_be = path.name.endswith(SUFFIX) and path.parent.name not in OF_ATTEMPTS
-    return path, read_record(path) if may_be else None
-
-
-def _remove(file: File) -> None:
-    file[0].unlink(missing_ok=True)
+    return read_record(path) if may_be else None
 
 
 def _drop_tables(tables: Mapping[Path, TableRecord], access: Access) -> set[Path]:
@@ -236,24 +273,26 @@ def _drop_tables(tables: Mapping[Path, TableRecord], access: Access) -> set[Path
     of_engine = defaultdict(list)
     for path, record in tables.items():
         of_engine[record.engine].append((path, record.table))
-    kept: set[Path] = set()
+    kept = set(tables)
     for engine, theirs in of_engine.items():
-        left = list(theirs)
         try:
             with access.database(engine) as database:
-                while left:
-                    drop(database, left[-1][1])
-                    left.pop()
+                for path, table in theirs:
+                    if _dropped(database, table):
+                        kept.discard(path)
         except HeapBrazeError as error:
-            log.warning(
-                "%s of %s old tables in connection %s are kept until the next time: %s",
-                f"{len(left):,}",
-                f"{len(theirs):,}",
-                engine,
-                error,
-            )
-        kept.update(path for path, _ in left)
+            log.warning("Old tables in connection %s are kept until the next time: %s", engine, error)
     return kept
+
+
+def _dropped(database: Database, table: str) -> bool:
+    """Drop a table; return False where that is refused: it may be somebody else's by now."""
+    try:
+        drop(database, table)
+    except ConfigurationError as error:
+        log.warning("The table %s in connection %s is kept: %s", table, database.conn_id, error)
+        return False
+    return True
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
-from airflow_provider_heapbraze.membership.entries import PLAN_ID_LENGTH, Plan
+from airflow_provider_heapbraze.membership.entries import PLAN_ID_LENGTH, Abandon, Plan
 from airflow_provider_heapbraze.membership.holding import KEY, NOBODY, make_may_be_held
 
 if TYPE_CHECKING:
@@ -50,16 +50,19 @@ def load_whatever_is_known(space: Space, ledger: TargetLedger, last: int) -> Fou
     entries = list(ledger.recent_entries(last + 1))
     logged = {entry.plan_id: entry.digest for entry in entries if isinstance(entry, Plan)}
     first = ledger.first_kept()
-    plans = sorted(plan for plan in {*ledger.begun_plans(), *logged} if int(plan[:8]) >= first)
+    begun = sorted({*ledger.begun_plans(), *logged})
+    plans = [plan_id for plan_id in begun if int(plan_id[:8]) >= first]
     snapshots = {name[:PLAN_ID_LENGTH]: name for name in _names(ledger.path("snapshots"))}
     told = [
         _load_changes(space, ledger, plan_id, logged.get(plan_id))
         or _load_state_after(space, ledger, plan_id, following, snapshots)
         for plan_id, following in zip_longest(plans, plans[1:])
     ]
-    before = _load_state_before(space, ledger, first) if first > 1 else []
+    before = _load_what_is_left(space, ledger, first) if first > 1 else []
+    # Of some plans that are pruned the changes are kept.
+    older = [_load_changes(space, ledger, plan_id, None) for plan_id in begun if int(plan_id[:8]) < first]
     newest = _newest_snapshot(space, ledger, snapshots)
-    everybody = [f"SELECT {KEY} FROM {view}" for view in {*told, *before, newest} if view]
+    everybody = [f"SELECT {KEY} FROM {view}" for view in {*told, *before, *older, newest} if view]
     space.view("held", NOBODY)
     space.table(
         "unanswered",
@@ -68,7 +71,7 @@ def load_whatever_is_known(space: Space, ledger: TargetLedger, last: int) -> Fou
     )
     make_may_be_held(space, newest or "unanswered")
     without_trace = _places_without_trace(ledger, range(first, last + 1), entries, plans, snapshots)
-    lost_before = before.count(None)
+    lost_before = None in before
     found = Found(len(plans) + lost_before + without_trace, told.count(None) + lost_before + without_trace)
     log.warning(
         "The ledger of %s is damaged, and this run goes on all the same: everybody who is wanted is sent, "
@@ -121,7 +124,7 @@ def _newest_snapshot(space: Space, ledger: TargetLedger, snapshots: Mapping[str,
     return None
 
 
-def _load_state_before(space: Space, ledger: TargetLedger, first: int) -> list[str | None]:
+def _load_what_is_left(space: Space, ledger: TargetLedger, first: int) -> list[str | None]:
     """Make views of whom plans may have added that are pruned by now; None where nothing tells.
 
     :param first: the entry that the log begins with.
@@ -130,9 +133,10 @@ def _load_state_before(space: Space, ledger: TargetLedger, first: int) -> list[s
         entry = ledger.entry(first)
     except LedgerDamagedError:
         return [None]
-    if not isinstance(entry, Plan):
+    if isinstance(entry, Abandon):
         return [None]
-    names = [name for name in (entry.base, entry.memory.carried.get("unsure")) if name]
+    state = entry.base if isinstance(entry, Plan) else entry.snapshot
+    names = [name for name in (state, entry.memory.carried.get("unsure")) if name]
     views = [f"before_{number}" for number, _ in enumerate(names)]
     return [
         view if space.load(view, ledger.path(name)) else None for view, name in zip(views, names, strict=True)

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_heapbraze.membership.tables import workspace
-from airflow_provider_heapbraze.membership.warehouse import WarehouseSpace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +36,9 @@ class Spaces:
             if self.access is None or not self.engine:
                 yield local
                 return
+            # What works with DuckDB loads nothing that writes other SQL.
+            from airflow_provider_heapbraze.membership.warehouse import WarehouseSpace
+
             with self.access.database(self.engine) as database:
                 space = WarehouseSpace(database, local, partial(self.access.database, self.engine))
                 try:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_heapbraze.locations import path_of
 from airflow_provider_heapbraze.operators._queries import query_tag, streamed
-from airflow_provider_heapbraze.operators._warehouse import opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,4 +39,6 @@ class AirflowAccess:
 
     def database(self, conn_id: str) -> AbstractContextManager[AirflowDatabase]:
         """Open a warehouse; its statements are marked, too."""
+        from airflow_provider_heapbraze.operators._warehouse import opened
+
         return opened(conn_id, self._tag)

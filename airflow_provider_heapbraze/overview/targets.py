@@ -10,7 +10,7 @@ from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.ledger_check.account import DAMAGED, UNFINISHED, WHOLE
 from airflow_provider_heapbraze.ledger_check.targets import GROUP
 from airflow_provider_heapbraze.ledger_check.waiting import newest_draft
-from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, log_name, numbers
+from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, log_name
 from airflow_provider_heapbraze.membership.entries import RUNS_COMPARED
 from airflow_provider_heapbraze.membership.ledger import found_target
 from airflow_provider_heapbraze.overview.summary import (
@@ -47,7 +47,7 @@ def summarise(root: Path, name: str) -> Summary:
     :param root: folder of all ledgers.
     """
     ledger = found_target(root, name)
-    found = numbers(ledger.path("log"))
+    found = ledger.log_numbers()
     last = found[-1] if found else 0
     number, entry = _newest_entry(ledger, found)
     draft = newest_draft(ledger, last + 1)
@@ -97,7 +97,7 @@ def runs(root: Path, name: str, limit: int, pool: Executor) -> list[Run]:
     :param pool: reads several at once.
     """
     ledger = found_target(root, name)
-    found = numbers(ledger.path("log"))[::-1]
+    found = ledger.log_numbers()[::-1]
     entries = _entries(ledger, found[:limit], pool)
     draft = newest_draft(ledger, (found[0] if found else 0) + 1)
     drafted = [_drafted(draft)] if draft else []
@@ -111,7 +111,7 @@ def run_of(root: Path, name: str, run_id: str, pool: Executor) -> Run | None:
     :param pool: reads several at once.
     """
     ledger = found_target(root, name)
-    found = numbers(ledger.path("log"))[::-1]
+    found = ledger.log_numbers()[::-1]
     draft = newest_draft(ledger, (found[0] if found else 0) + 1, run_id)
     if draft:
         return _drafted(draft)

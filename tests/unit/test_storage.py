@@ -131,3 +131,18 @@ def test_a_file_has_no_files_in_it(tmp_path):
         file.parent.mkdir(parents=True)
         file.write_bytes(b"1")
         assert storage.listed(file) == []
+
+
+def test_what_is_removed_while_it_is_listed_is_passed_over(tmp_path, monkeypatch):
+    for name in "abc":
+        (tmp_path / name).write_bytes(b"1")
+    is_file = Path.is_file
+
+    def gone(path):
+        there = is_file(path)
+        if path.name == "b":
+            path.unlink()
+        return there
+
+    monkeypatch.setattr(Path, "is_file", gone)
+    assert sorted(path.name for path, _ in storage.listed(tmp_path)) == ["a", "c"]

@@ -158,9 +158,13 @@ def test_label_and_value_are_not_mixed_up(tmp_path):
 
 def test_the_same_again_keeps_what_is_there(tmp_path):
     folder = tmp_path / "matches" / matched(tmp_path).fingerprint
-    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
     matched(tmp_path)
-    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    after = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    told, newer = before.pop("match.json"), after.pop("match.json")
+    assert after == before
+    assert newer[0] == told[0]
+    assert newer[1] > told[1], "it is in use: pruning goes by that"
 
 
 @pytest.mark.parametrize("lost", ["identifiers-*", "others-*", "unmatched-*", "match.json"])

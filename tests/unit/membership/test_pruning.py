@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -12,10 +13,14 @@ from uuid import uuid4
 import pytest
 from upath import UPath
 
+from airflow_provider_heapbraze import ledger_folder
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError
 from airflow_provider_heapbraze.clients.transport import RetryPolicy
 from airflow_provider_heapbraze.ledger_check.check import check
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, PlaceLostError
+from airflow_provider_heapbraze.membership import pruning, sync
+from airflow_provider_heapbraze.membership.damping import Damping
+from airflow_provider_heapbraze.membership.delivery import Delivery
 from airflow_provider_heapbraze.membership.errors import StalePlanError
 from airflow_provider_heapbraze.membership.ledger import found_target
 from airflow_provider_heapbraze.membership.planning import make_plan
@@ -144,17 +149,34 @@ def test_a_run_that_died_goes_on_where_it_stopped(nightly):
     assert findings(nightly) == []
 
 
+def drafted(nightly, night):
+    return make_plan(nightly.ledger, nightly.ledger.last(), nightly.request(sorted(wanted(night)), "plan"))
+
+
 def test_a_plan_that_waits_for_its_import_stays(nightly):
     let_nights_pass(nightly, 2)
-    draft = make_plan(nightly.ledger, nightly.ledger.last(), nightly.request(sorted(wanted(3)), "plan"))
-    prune(root_of(nightly), datetime.now(UTC), nightly.access)
+    moment = datetime.now(UTC)
+    draft = drafted(nightly, 3)
+    prune(root_of(nightly), moment, nightly.access)
     with nightly.client() as client:
         nightly.sync(client).apply(draft.plan_id, "dag/night-3/import", ANYTHING_GOES)
     assert nightly.members() == wanted(3)
 
 
-def test_who_lost_the_place_long_ago_does_not_go_on(nightly):
+def test_of_plans_that_nobody_carries_out_the_old_ones_go(nightly):
+    let_nights_pass(nightly, 1)
+    drafted(nightly, 2)
+    moment = datetime.now(UTC)
+    kept = drafted(nightly, 3)
+    found = prune(root_of(nightly), moment, nightly.access)
+    assert (found.runs, found.matches) == (0, 1)
+    assert nightly.ledger.drafts(after=nightly.ledger.last().number) == [kept.plan_id]
+    assert findings(nightly) == []
+
+
+def test_who_lost_the_place_long_ago_does_not_go_on(nightly, monkeypatch):
     """It slept for so long that what took over is pruned."""
+    monkeypatch.setattr(sync, "LOSER_STOPS_WITHIN", 0)
     let_nights_pass(nightly, 2)
     nightly.sandbox.faults(next=[{"kind": "5xx-after", "endpoint": "cohort-users"}])
     usual, nightly.retry = nightly.retry, RetryPolicy(attempts=1)
@@ -169,7 +191,16 @@ def test_who_lost_the_place_long_ago_does_not_go_on(nightly):
         attempt.check()
     with pytest.raises(PlaceLostError, match="long ago"):
         nightly.ledger.append(replace(plan, number=plan.number + 1))
+    nightly.ledger.take_place(plan.number, {"kind": "plan", **asdict(plan)})  # it fell asleep after it looked
     assert findings(nightly) == []
+    seen = len(nightly.sent())
+    with nightly.client() as client, pytest.raises(PlaceLostError, match="long ago"):
+        Delivery(nightly.ledger, plan, nightly.sender(client)).run()
+    assert nightly.sent(since=seen) == []
+    nightly.run(sorted(wanted(6)), "dag/night-6/import")
+    assert nightly.members() == wanted(6)
+    prune(root_of(nightly), datetime.now(UTC), nightly.access)
+    assert not nightly.ledger.is_taken(plan.number)
 
 
 def test_a_plan_that_is_pruned_is_out_of_date(nightly):
@@ -237,6 +268,113 @@ def test_recovery_says_that_nothing_tells_of_the_old_runs(pruned):
         snapshot.unlink()
     report = pruned.run(["user-5"], "dag/night-6/import", force_full=True)
     assert report["recovery"] == {"plans": 3, "lost": 1}
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_one_damaged_file_of_a_steady_cohort(nightly, pruned):
+    """The snapshot is also what the oldest run that is kept began from."""
+    let_nights_pass(nightly, 3)
+    nightly.run(sorted(wanted(3)), "dag/night-4/import")
+    if pruned:
+        prune(root_of(nightly), datetime.now(UTC), nightly.access)
+    nightly.ledger.path(nightly.ledger.last().snapshot).unlink()
+    report = nightly.run(["user-5"], "dag/night-5/import", force_full=True)
+    assert nightly.members() == people(5)
+    assert report["recovery"]["lost"] == pruned  # it cannot know that what is left says it all
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_recovery_repeats_the_same_removals(nightly, pruned):
+    let_nights_pass(nightly)
+    if pruned:
+        prune(root_of(nightly), datetime.now(UTC), nightly.access)
+    nightly.ledger.path(nightly.ledger.last().snapshot).unlink()
+    report = nightly.run(sorted(wanted(NIGHTS)), "dag/night-6/import", force_full=True)
+    assert report["waterfall"]["removes"] == 4
+
+
+@pytest.mark.parametrize("lost", ["log", "log plans", "log snapshots", "log plans snapshots"])
+def test_who_lost_more_than_a_file_goes_on_by_force(nightly, lost):
+    let_nights_pass(nightly, 3)
+    prune(root_of(nightly), datetime.now(UTC), nightly.access)
+    for folder in lost.split():
+        shutil.rmtree(nightly.ledger.path(folder))
+    with pytest.raises(LedgerDamagedError, match=r"from entry 5 on|whose plan had begun"):
+        nightly.run(sorted(wanted(4)), "dag/night-6/import")
+    nightly.run(sorted(wanted(4)), "dag/night-6/import", force_full=True)
+    stays = nightly.members() - wanted(4)
+    assert not stays or "plans" in lost
+    assert nightly.ledger.last().number > 5
+
+
+def test_a_match_made_again_waits_for_its_import(nightly):
+    """People of long ago are wanted again: their match is there, and is not old any more."""
+    let_nights_pass(nightly)
+    moment = datetime.now(UTC)
+    request = nightly.request(sorted(wanted(1)), "dag/tonight/import")
+    assert prune(root_of(nightly), moment, nightly.access).matches == 3
+    with nightly.client() as client:
+        nightly.sync(client).run(request, ANYTHING_GOES)
+    assert nightly.members() == wanted(1)
+
+
+def test_an_import_of_people_of_long_ago_while_it_prunes(nightly, monkeypatch):
+    """Who is one person must be known of them, too: it is in the match."""
+    both, alias, other, third = (
+        [*identifiers, "", "true"]
+        for identifiers in (("user-1", "mail-1"), ("", "mail-1"), ("user-2", ""), ("user-3", ""))
+    )
+    aliases = [{"alias_name": "mail-1", "alias_label": "email"}]
+    nightly.sandbox.add_users([{"external_id": "user-1", "aliases": aliases}])
+
+    def run(night, *rows):
+        how = {"damping": Damping(runs=2), "as_of": f"2026-11-0{night}"}
+        nightly.run(rows, f"dag/night-{night}/import", **how)
+
+    for night, rows in enumerate([(both, other), (other,), (other, third), (other,)], 1):
+        run(night, *rows)
+    moment, cut = datetime.now(UTC), pruning._cut
+
+    def beside(target):
+        run(5, both, other)
+        cut(target)
+
+    monkeypatch.setattr(pruning, "_cut", beside)
+    prune(root_of(nightly), moment, nightly.access)
+    for night in (6, 7, 8):
+        run(night, alias, other)
+    assert nightly.members() == people(1, 2)
+
+
+def test_a_listing_that_is_torn_while_it_prunes_is_no_damage(nightly, monkeypatch):
+    """Neither a disk nor a store lists a folder at one moment."""
+    moments, real = let_nights_pass(nightly, 6), ledger_folder.numbers
+
+    def once(folder):
+        monkeypatch.setattr(ledger_folder, "numbers", real)
+        found = real(folder)
+        prune(root_of(nightly), moments[3], nightly.access)
+        return found[:2] + real(folder)
+
+    monkeypatch.setattr(ledger_folder, "numbers", once)
+    assert nightly.ledger.last().run_id == "dag/night-6/import"
+
+
+def test_on_a_disk_that_is_named_like_a_store(nightly):
+    let_nights_pass(nightly, 3)
+    nightly.run(sorted(wanted(3)), "dag/night-4/import")
+    assert prune(UPath(f"file://{root_of(nightly)}"), datetime.now(UTC), nightly.access).runs == 3
+    assert findings(nightly) == []
+
+
+def test_of_old_plans_whose_removals_are_repeated_nothing_else_stays(nightly):
+    let_nights_pass(nightly)
+    prune(root_of(nightly), datetime.now(UTC), nightly.access)
+    (oldest, *_) = sorted(nightly.ledger.path("plans").iterdir())
+    assert {name for name in files_of(oldest) if not name.startswith("attempts/")} == {
+        "plan.json",
+        "changes.parquet",
+    }
 
 
 class Cut(BaseException):

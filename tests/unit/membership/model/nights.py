@@ -67,7 +67,6 @@ class Nights(RuleBasedStateMachine):
         self.runs = []  # (request, attempts) of every run, the newest last
         self.drafts = []
         self.moments = []  # before each request
-        self.pruned = False
         self.hanging = []
         self.sound = True
         COUNTS["examples"] += 1
@@ -207,7 +206,7 @@ class Nights(RuleBasedStateMachine):
         prune(self.nightly.folder / "ledger", self.moments[-min(back, len(self.moments))], None)
         if before - files_in(self.ledger.folder):
             COUNTS["pruned"] += 1
-            self.pruned = True
+            self.watch.pruned = True
 
     def teardown(self):
         if not self.sound:  # what went wrong is to be seen, not what follows from it
@@ -274,7 +273,7 @@ class Nights(RuleBasedStateMachine):
             commit = find_run(self.ledger, run_id)
             match = match_of_run(self.ledger, commit, root)
         except ConfigurationError:
-            assert self.watch.damaged or self.pruned
+            assert self.watch.damaged or self.watch.pruned
             return None
         except LedgerDamagedError:
             assert self.watch.damaged

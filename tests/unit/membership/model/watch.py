@@ -96,7 +96,7 @@ class Watch:
         self.apart = set()  # people taken by a removal of one identifier, of whom nobody could know it
         self.unsure = set()  # people whose removal was refused: they count as held
         self.strays = set()  # people of whom the ledger does not know whether they are held
-        self.damaged = self.failing = False
+        self.damaged = self.failing = self.pruned = False
 
     def begins(self):
         """See the world before a process does anything."""
@@ -256,6 +256,8 @@ class Watch:
         elif isinstance(error, StalePlanError):
             assert not process.sent
             COUNTS["stale"] += 1
+        elif isinstance(error, FileNotFoundError):
+            assert self.pruned, "what it slept over is gone, with its temporary file"
         elif not isinstance(error, PlaceLostError):
             raise error
 
