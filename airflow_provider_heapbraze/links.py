@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
     from airflow.sdk.types import TaskInstanceKey
 
+    from airflow_provider_heapbraze.operators._airflow import HeapBrazeOperator
+
 PAGE = "/heapbraze/page"
 
 
@@ -19,15 +21,18 @@ class HeapBrazeRunLink(BaseOperatorLink):
 
     name = "Heap and Braze report"
 
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the link that the task pushed; empty where it did not come so far.
 
         Airflow asks for it when a task has ended, and then keeps the answer in the place of what was pushed.
+        For one that was deferred another process may have pushed it.
         """
-        return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""
+        return getattr(operator, "run_link", "") or XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""
 
 
-def push_run_link(context: Context, group: str, folder: str, run_id: str) -> None:
+def push_run_link(
+    operator: HeapBrazeOperator, context: Context, group: str, folder: str, run_id: str
+) -> None:
     """Make the link known; called before the work begins, so that a run that fails has it, too.
 
     :param group: ``targets`` or ``sources``.
@@ -36,5 +41,5 @@ def push_run_link(context: Context, group: str, folder: str, run_id: str) -> Non
     """
     base = conf.get("api", "base_url", fallback="").rstrip("/")
     query = urlencode({"id": run_id})
-    link = f"{base}{PAGE}/{group}/{quote(folder, safe='')}/run?{query}"
-    context["ti"].xcom_push(key=HeapBrazeRunLink().xcom_key, value=link)
+    operator.run_link = f"{base}{PAGE}/{group}/{quote(folder, safe='')}/run?{query}"
+    context["ti"].xcom_push(key=HeapBrazeRunLink().xcom_key, value=operator.run_link)

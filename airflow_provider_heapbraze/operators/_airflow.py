@@ -80,11 +80,12 @@ class HeapBrazeOperator(LabelledOperator):
     Airflow renders such an object in place. Mapped task instances that run in one process (``dag.test()``)
     share it, so each renders a copy of its own: else the second cohort would get the members of the first.
 
-    Whoever does a task's work says in ``flow`` what is read and written, as soon as that is known, and in
-    ``stop_work`` what asks the work to end soon.
+    Whoever does a task's work says in ``flow`` what is read and written, and in ``run_link`` where its report
+    is shown, as soon as that is known; and in ``stop_work`` what asks the work to end soon.
     """
 
     flow = Flow()
+    run_link = ""
     stop_work: Callable[[], None] | None = None
 
     def get_openlineage_facets_on_complete(self, _task_instance: Any) -> OperatorLineage[Any, Any] | None:

@@ -71,7 +71,7 @@ def plan(operator: BrazeCohortPlanOperator, context: Context) -> dict[str, Any]:
     with airflow_errors(), BrazeHook(operator.braze_conn_id).get_conn() as client:
         ledger = _ledger(operator, client, context, _engine(operator.match))
         sender = _sender(operator, client)
-        push_run_link(context, "targets", ledger.folder.name, run_id(context))
+        push_run_link(operator, context, "targets", ledger.folder.name, run_id(context))
         sources = of_xcom(operator.match)
         operator.flow = Flow(sources, (located(ledger.uri("")),))
         request = _request(operator, context, force_full=False)
@@ -171,7 +171,7 @@ def _deliver(
     hook = BrazeHook(operator.braze_conn_id)
     with airflow_errors(), guarded(operator.on_breach), hook.get_conn() as client:
         ledger = _ledger(operator, client, context, engine)
-        push_run_link(context, "targets", ledger.folder.name, run_id(context))
+        push_run_link(operator, context, "targets", ledger.folder.name, run_id(context))
         cohort = in_braze(client.base_url, operator.delivery, _target_id(operator))
         record = located(ledger.uri(""))
         operator.flow = Flow((record,) if sources is None else tuple(sources), (cohort, record))

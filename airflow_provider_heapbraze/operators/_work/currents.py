@@ -104,7 +104,7 @@ def _open(
         window_days=float(operator.window_days),
     )
     ledger = SourceLedger(ledger_root(operator.ledger), target)
-    push_run_link(context, "sources", ledger.folder.name, run_id(context))
+    push_run_link(operator, context, "sources", ledger.folder.name, run_id(context))
     show = shown_progress(context)
     return ledger, Export(request, ledger, EventMapping(rules), client, budget, show=show)
 

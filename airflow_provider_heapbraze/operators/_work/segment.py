@@ -62,7 +62,7 @@ def refresh(
         name = _property(operator, braze, segment_id)
         sender = HeapPropertySender(heap, name)
         ledger = _ledger(operator, heap, name)
-        push_run_link(context, "targets", ledger.folder.name, run_id(context))
+        push_run_link(operator, context, "targets", ledger.folder.name, run_id(context))
         operator.flow = Flow(
             (in_braze(braze.base_url, "segment", segment_id),),
             (in_heap(heap.environment, "property", name), located(ledger.uri(""))),
