@@ -127,7 +127,7 @@ def _make_plan(ledger: TargetLedger, last: Last | None, request: Request) -> Pla
         _load_match(space, request)
         start = _load_start(space, ledger, last, request.match_folder.parent)
         slice_ = Slice.after(start.memory.slice, request.reassert_share, everybody=request.force_full)
-        _changes(space, slice_)
+        met = _changes(space, slice_)
         if not start.found:
             repeat_removals(space, ledger, start.memory.plans, slice_)
         keep_whom_another_identifier_holds(space)
@@ -137,7 +137,7 @@ def _make_plan(ledger: TargetLedger, last: Last | None, request: Request) -> Pla
         make_unsure(space)
         _meet(space)
         written = space.publish(f"{KEY}, remove", "change", ORDER, ledger.path(changes_of(plan_id)))
-        counts = {**_counts(space, request, start.held), "leaving": leaving}
+        counts = {**_counts(space, request, start.held, met), "leaving": leaving}
         carried = write_carried(space, ledger, plan_id, CARRIED)
         named = _surely_named(ledger, start.last)
         plan = Plan(
@@ -264,8 +264,11 @@ def _quoted(kinds: Sequence[str]) -> str:
     return ", ".join(f"'{kind}'" for kind in kinds)
 
 
-def _changes(space: Space, slice_: Slice) -> None:
-    """Make the table ``change`` by the formulas above, and ``leavers``: who may be held and is not wanted."""
+def _changes(space: Space, slice_: Slice) -> int:
+    """Make the table ``change`` by the formulas above, and ``leavers``: who may be held and is not wanted.
+
+    :returns: how many additions are people who were met among the wanted.
+    """
     space.table(
         "change",
         "SELECT coalesce(a.kind, b.kind) AS kind, coalesce(a.value, b.value) AS value, "
@@ -273,6 +276,7 @@ def _changes(space: Space, slice_: Slice) -> None:
         f"FROM wanted a FULL JOIN held b ON {ON_KEY} "
         f"WHERE a.kind IS NULL OR b.kind IS NULL OR {slice_.holds}",
     )
+    met = space.count("change WHERE NOT remove")
     space.table("wanted_anew", f"SELECT {OF_A} FROM wanted a SEMI JOIN unanswered b ON {ON_KEY}")
     add(
         space,
@@ -281,6 +285,7 @@ def _changes(space: Space, slice_: Slice) -> None:
         f"LEFT JOIN wanted_anew b ON {ON_KEY}",
     )
     space.table("leavers", f"SELECT {KEY} FROM change WHERE remove AND NOT again")
+    return met
 
 
 CARRIED = {"leaving": LEAVING, "links": f"{KEY}, {OWNER}", "unsure": f"{KEY}, remove"}
@@ -292,18 +297,23 @@ _MAY_BE_HELD = f"({_IN_HELD} OR EXISTS (SELECT 1 FROM changed_perhaps_held b WHE
 
 
 def _meet(space: Space) -> None:
-    """Make tables of who is in ``change``, and is wanted, held, or perhaps held: for counting.
+    """Make tables of who is in ``change``, and is held, or perhaps held: for counting.
 
     The few of ``change`` are looked up among the many once, not for each count anew.
     """
-    for view in ("wanted", "held", "perhaps_held"):
+    for view in ("held", "perhaps_held"):
         space.table(f"changed_{view}", f"SELECT {OF_A} FROM {view} a SEMI JOIN change b ON {ON_KEY}")
 
 
-def _counts(space: Space, request: Request, held: int) -> dict[str, Any]:
-    """Count the waterfall from the members down to the plan."""
+def _counts(space: Space, request: Request, held: int, met: int) -> dict[str, Any]:
+    """Count the waterfall from the members down to the plan.
+
+    :param met: how many additions are surely among the wanted.
+    """
     counts = request.match.counts
-    wanted = space.count("wanted")
+    wanted, adds = space.count("wanted"), space.count("change WHERE NOT remove")
+    # Where others were added since, each is looked up, so that a plan is noticed that does not add up.
+    changed = met if adds == met else space.count(f"wanted a SEMI JOIN change b ON {ON_KEY}")
     return {
         "members": counts["members"],
         "unmatched": counts["unmatched"],
@@ -312,8 +322,8 @@ def _counts(space: Space, request: Request, held: int) -> dict[str, Any]:
         "undeliverable": space.count(f"matched WHERE kind NOT IN ({_quoted(request.kinds)})"),
         "wanted": wanted,
         "held": held,
-        "unchanged": wanted - space.count("changed_wanted"),
-        "adds": space.count("change WHERE NOT remove"),
+        "unchanged": wanted - changed,
+        "adds": adds,
         "removes": space.count("change WHERE remove"),
         # Who enters and is in already, and who leaves and is out already.
         "asserted_again": space.count(f"change a WHERE NOT remove AND {_IN_HELD}")
