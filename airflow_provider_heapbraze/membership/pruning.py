@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from airflow_provider_heapbraze import storage
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 
 # An object store answers many as fast as one.
 AT_ONCE = 16
+# Airflow 3.1 takes no lock where several threads ask it for connections: answers would be mixed up.
+ONE_CONNECTION = Lock()
 # Files of an entry are in these folders, and their names begin with its number.
 NUMBERED = ("snapshots", "verifications")
 # Folders of a plan in which no file stands for a table.
@@ -276,7 +279,7 @@ def _drop_tables(tables: Mapping[Path, TableRecord], access: Access) -> set[Path
     kept = set(tables)
     for engine, theirs in of_engine.items():
         try:
-            with access.database(engine) as database:
+            with ONE_CONNECTION, access.database(engine) as database:
                 for path, table in theirs:
                     if _dropped(database, table):
                         kept.discard(path)

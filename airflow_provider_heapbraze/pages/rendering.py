@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from airflow_provider_heapbraze.pages import charts, waterfall
 
 if TYPE_CHECKING:
     from jinja2 import BytecodeCache
+    from jinja2.bccache import Bucket
 
 NONE = "–"  # noqa: RUF001 - a dash
 HERE = Path(__file__).parent
@@ -51,10 +53,19 @@ def _environment() -> Environment:
     return environment
 
 
+class _Compiled(FileSystemBytecodeCache):
+    """Jinja's folder of compiled templates, so that not every task compiles them; it may go at any moment."""
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep a template, where that can be."""
+        with suppress(OSError):
+            super().dump_bytecode(bucket)
+
+
 def _compiled_before() -> BytecodeCache | None:
-    """Return Jinja's folder of compiled templates, so that not every task compiles them; None without one."""
+    """Return what was compiled before; None where it has no place."""
     try:
-        return FileSystemBytecodeCache()
+        return _Compiled()
     except (OSError, RuntimeError):  # no place for temporary files, or one that others may write to
         return None
 

@@ -234,3 +234,18 @@ def test_tables_of_old_runs_are_dropped_once_their_warehouse_is_there(
     warehouse.restore("night-3")
     warehouse.run(PEOPLE[3:13])
     assert set(sandbox.cohort("cohort-1")["members"]) == set(PEOPLE[3:13])
+
+
+def test_a_table_that_cannot_be_dropped_keeps_no_other(warehouse, monkeypatch, caplog):
+    for night in range(3):
+        warehouse.run(PEOPLE[night : night + 10])
+    monkeypatch.setattr(ledger_work, "datetime", NextYear)
+    (theirs, *_) = sorted(name for name in tables_kept(warehouse) if name.startswith("unmatched_"))
+    warehouse.server.execute(
+        f'DROP TABLE heapbraze."{theirs}"; CREATE VIEW heapbraze."{theirs}" AS SELECT 1 AS one'
+    )
+    prune = HeapBrazeLedgerPruneOperator(task_id="prune", ledger=warehouse.ledger)
+    assert prune.execute(context(task_id="prune"))["tables"] == 6
+    assert f"The table {theirs} in connection warehouse is kept" in caplog.text
+    warehouse.server.execute(f'DROP VIEW heapbraze."{theirs}"')
+    assert prune.execute(context(task_id="prune"))["tables"] == 1

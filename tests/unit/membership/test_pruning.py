@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Lock
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -21,11 +25,13 @@ from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, PlaceLo
 from airflow_provider_heapbraze.membership import pruning, sync
 from airflow_provider_heapbraze.membership.damping import Damping
 from airflow_provider_heapbraze.membership.delivery import Delivery
+from airflow_provider_heapbraze.membership.dialects import dialect_of
 from airflow_provider_heapbraze.membership.errors import StalePlanError
 from airflow_provider_heapbraze.membership.ledger import found_target
 from airflow_provider_heapbraze.membership.planning import make_plan
 from airflow_provider_heapbraze.membership.pruning import prune
 from airflow_provider_heapbraze.membership.restoring import find_run
+from airflow_provider_heapbraze.membership.table_records import TableRecord
 from airflow_provider_heapbraze.overview import targets
 from tests.unit.membership.conftest import ANYTHING_GOES
 
@@ -135,14 +141,19 @@ def test_as_nights_go_on_it_goes_on(pruned):
     assert pruned.members() == wanted(8)
 
 
-def test_a_run_that_died_goes_on_where_it_stopped(nightly):
-    let_nights_pass(nightly, 3)
+def left_unfinished(nightly, run_id):
+    """Let a run die, and give its plan."""
     nightly.sandbox.faults(next=[{"kind": "5xx-after", "endpoint": "cohort-users"}])
     usual, nightly.retry = nightly.retry, RetryPolicy(attempts=1)
     with pytest.raises(HeapBrazeError):
-        nightly.run(sorted(wanted(7)), "dag/night-4/import")
+        nightly.run(sorted(wanted(7)), run_id)
     nightly.retry = usual
-    plan = nightly.ledger.last()
+    return nightly.ledger.last()
+
+
+def test_a_run_that_died_goes_on_where_it_stopped(nightly):
+    let_nights_pass(nightly, 3)
+    plan = left_unfinished(nightly, "dag/night-4/import")
     prune(root_of(nightly), datetime.now(UTC), nightly.access)
     assert nightly.run(sorted(wanted(7)), "dag/night-4/import")["plan_id"] == plan.plan_id
     assert nightly.members() == wanted(7)
@@ -178,12 +189,7 @@ def test_who_lost_the_place_long_ago_does_not_go_on(nightly, monkeypatch):
     """It slept for so long that what took over is pruned."""
     monkeypatch.setattr(sync, "LOSER_STOPS_WITHIN", 0)
     let_nights_pass(nightly, 2)
-    nightly.sandbox.faults(next=[{"kind": "5xx-after", "endpoint": "cohort-users"}])
-    usual, nightly.retry = nightly.retry, RetryPolicy(attempts=1)
-    with pytest.raises(HeapBrazeError):
-        nightly.run(sorted(wanted(7)), "dag/sleeper/import")
-    nightly.retry = usual
-    plan = nightly.ledger.last()
+    plan = left_unfinished(nightly, "dag/sleeper/import")
     attempt = nightly.ledger.begin_attempt(plan)
     let_nights_pass(nightly, 5)
     prune(root_of(nightly), datetime.now(UTC), nightly.access)
@@ -443,3 +449,31 @@ def test_what_is_shown_on_the_page_is_what_is_left(pruned):
         gone = targets.run_of(root_of(pruned), pruned.ledger.folder.name, "dag/night-1/import", pool)
     assert gone is None
     assert Path(runs[-1].report["report_uri"].removeprefix("file://")).exists()
+
+
+class OneAtATime:
+    """A warehouse that notices who opens it while it is open: Airflow 3.1 mixes up what threads ask it."""
+
+    def __init__(self):
+        self.open = Lock()
+        self.times = 0
+
+    @contextmanager
+    def database(self, conn_id):
+        assert self.open.acquire(blocking=False), "somebody else is asking for a connection"
+        self.times += 1
+        time.sleep(0.02)
+        try:
+            yield SimpleNamespace(conn_id=conn_id, dialect=dialect_of("postgres", conn_id), run=lambda _: [])
+        finally:
+            self.open.release()
+
+
+def test_connections_are_asked_for_one_after_the_other(tmp_path):
+    for number in range(8):
+        file = tmp_path / "matches" / f"match-{number}" / f"identifiers-{number}.json"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(TableRecord("warehouse", f"identifiers_{number}", ["kind"], 1).written())
+        os.utime(file, (1_000, 1_000))
+    access = OneAtATime()
+    assert prune(tmp_path, datetime.now(UTC), access).tables == access.times == 8

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
 import pytest
 
-from airflow_provider_heapbraze.pages import charts
+from airflow_provider_heapbraze.pages import charts, rendering
 from airflow_provider_heapbraze.pages.rendering import number, percent, when
 from airflow_provider_heapbraze.pages.reports import export_report, keep_beside, membership_report
 from airflow_provider_heapbraze.pages.waterfall import events, membership
@@ -203,3 +205,19 @@ def test_numbers_for_people():
     assert (percent(1), percent(0.99999), percent(0.5), percent(0.123)) == ("100%", "> 99.9%", "50%", "12.3%")
     assert (percent(0.001), percent(0.00001), percent(0)) == ("0.1%", "< 0.1%", "0%")
     assert when("2026-11-24T02:30:00+01:00") == "2026-11-24 01:30 UTC"
+
+
+@pytest.mark.parametrize("state", ["gone", "in the way"])
+def test_a_page_does_not_need_the_place_where_templates_are_kept(tmp_path, monkeypatch, state):
+    """Something else cleans temporary folders while a server runs."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    rendering._environment.cache_clear()
+    try:
+        if state == "in the way":
+            (tmp_path / f"_jinja2-cache-{os.getuid()}").write_text("a file")
+        environment = rendering._environment()
+        if state == "gone":
+            shutil.rmtree(environment.bytecode_cache.directory)
+        assert b"<html" in membership_report(REPORT)
+    finally:
+        rendering._environment.cache_clear()
