@@ -9,6 +9,7 @@ import json
 import re
 import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -349,7 +350,8 @@ def test_files_come_whole_one_after_the_other(tmp_path, monkeypatch):
         pauses.append(seconds)
         seen.append(sorted(path.read_bytes() for path in tmp_path.glob("*")))
 
-    monkeypatch.setattr(exports.asyncio, "sleep", sleep)
+    # Not in asyncio itself: servers of other tests, in threads of this process, sleep there, too.
+    monkeypatch.setattr(exports, "asyncio", SimpleNamespace(sleep=sleep))
     plain = exports.Format("txt", "text/plain", lambda texts: texts[0])
 
     asyncio.run(exports._deliver(plain, [b"a", b"b", b"c"], tmp_path, 6))
