@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # What a column can be to the matching rule.
 ROLES = ("external_id", "alias_name", "device_id", "identified")
+# Kinds of identifiers that are a value alone; an alias has a label, too.
+WITHOUT_LABEL = ("external_id", "device_id", "identity")
 # Heap: Add user properties: "identity: case-sensitive string, at most 255 characters".
 MOST_CHARACTERS = 255
 

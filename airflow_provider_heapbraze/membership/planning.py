@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
 from airflow_provider_heapbraze.membership.carried import write_carried
-from airflow_provider_heapbraze.membership.changing import add
+from airflow_provider_heapbraze.membership.changing import add, differences, quoted
 from airflow_provider_heapbraze.membership.damping import LEAVING, Damping, keep_leavers
 from airflow_provider_heapbraze.membership.entries import (
     Commit,
@@ -127,7 +127,7 @@ def _make_plan(ledger: TargetLedger, last: Last | None, request: Request) -> Pla
         _load_match(space, request)
         start = _load_start(space, ledger, last, request.match_folder.parent)
         slice_ = Slice.after(start.memory.slice, request.reassert_share, everybody=request.force_full)
-        met = _changes(space, slice_)
+        met = _changes(space, slice_, request.kinds)
         if not start.found:
             repeat_removals(space, ledger, start.memory.plans, slice_)
         keep_whom_another_identifier_holds(space)
@@ -257,25 +257,15 @@ def _load_match(space: Space, request: Request) -> None:
             f"The match {request.match.fingerprint} is missing in the ledger, or damaged. Nothing was sent. "
             "Clear the match task to make it again."
         )
-    space.view("wanted", f"SELECT {KEY} FROM matched WHERE kind IN ({_quoted(request.kinds)})")
+    space.view("wanted", f"SELECT {KEY} FROM matched WHERE kind IN ({quoted(request.kinds)})")
 
 
-def _quoted(kinds: Sequence[str]) -> str:
-    return ", ".join(f"'{kind}'" for kind in kinds)
-
-
-def _changes(space: Space, slice_: Slice) -> int:
+def _changes(space: Space, slice_: Slice, kinds: Sequence[str]) -> int:
     """Make the table ``change`` by the formulas above, and ``leavers``: who may be held and is not wanted.
 
     :returns: how many additions are people who were met among the wanted.
     """
-    space.table(
-        "change",
-        "SELECT coalesce(a.kind, b.kind) AS kind, coalesce(a.value, b.value) AS value, "
-        "coalesce(a.label, b.label) AS label, a.kind IS NULL AS remove, false AS again "
-        f"FROM wanted a FULL JOIN held b ON {ON_KEY} "
-        f"WHERE a.kind IS NULL OR b.kind IS NULL OR {slice_.holds}",
-    )
+    space.table("change", differences(kinds, slice_))
     met = space.count("change WHERE NOT remove")
     space.table("wanted_anew", f"SELECT {OF_A} FROM wanted a SEMI JOIN unanswered b ON {ON_KEY}")
     add(
@@ -319,7 +309,7 @@ def _counts(space: Space, request: Request, held: int, met: int) -> dict[str, An
         "unmatched": counts["unmatched"],
         "duplicates": counts["duplicates"],
         "matched": counts["matched"],
-        "undeliverable": space.count(f"matched WHERE kind NOT IN ({_quoted(request.kinds)})"),
+        "undeliverable": space.count(f"matched WHERE kind NOT IN ({quoted(request.kinds)})"),
         "wanted": wanted,
         "held": held,
         "unchanged": wanted - changed,

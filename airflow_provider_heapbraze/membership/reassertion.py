@@ -54,12 +54,11 @@ class Slice:
         slices = math.ceil(1 / share) if share else 0
         return cls((last + 1) % slices if slices else last, slices)
 
-    @property
-    def holds(self) -> str:
-        """Return SQL that tells whether a row is in the slice."""
+    def holds(self, kind: str, label: str, value: str) -> str:
+        """Return SQL that tells whether an identifier is in the slice; each part of it is SQL, too."""
         if self.of <= 1:
             return "true" if self.of else "false"
-        digest = "first_digest(a.kind || ' ' || a.label || ' ' || a.value)"
+        digest = f"first_digest({kind} || ' ' || {label} || ' ' || {value})"
         return f"mod({digest}, {self.of}) = {self.number % self.of}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from uuid import uuid4
+from uuid import NAMESPACE_OID, uuid4, uuid5
 
 import duckdb
 import pyarrow as pa
@@ -26,30 +26,45 @@ TARGET = Target("cohort", {"braze": "https://rest.test", "partner": "heap", "coh
 def write_match(folder, people):
     folder.mkdir(parents=True, exist_ok=True)
     people = sorted(people)
-    rows = {"kind": ["external_id"] * len(people), "value": people, "label": [""] * len(people)}
-    pq.write_table(_texts(rows), folder / "identifiers-.parquet")
+    rows = [who if isinstance(who, tuple) else ("external_id", who, "") for who in people]
+    columns = {name: [row[n] for row in rows] for n, name in enumerate(("kind", "value", "label"))}
+    pq.write_table(_texts(columns), folder / "identifiers-.parquet")
     owners = dict.fromkeys(("kind", "value", "label", "of_kind", "of_value", "of_label"), ())
     pq.write_table(_texts(owners), folder / "others-.parquet")
     counts = {"members": len(people), "matched": len(people), "unmatched": {}, "duplicates": 0}
     digests = {"identifiers-.parquet": "", "others-.parquet": ""}
     taken_at = datetime(2026, 11, 24, tzinfo=UTC)
-    return MatchResult("", ",".join(people), counts, taken_at, digests), folder
+    return MatchResult("", uuid5(NAMESPACE_OID, repr(people)).hex, counts, taken_at, digests), folder
 
 
 def _texts(columns):
     return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
-def request(tmp_path, people, run_id="run-1", *, force_full=False, name="Cohort", as_of="2026-11-24"):
+KINDS = ("external_id", "alias", "device_id")
+
+
+def request(
+    tmp_path,
+    people,
+    run_id="run-1",
+    *,
+    force_full=False,
+    name="Cohort",
+    as_of="2026-11-24",
+    kinds=KINDS,
+    share=0,
+):
     match, folder = write_match(tmp_path / "match" / str(abs(hash(frozenset(people)))), people)
     return Request(
         run_id=run_id,
         match=match,
         match_folder=folder,
-        kinds=("external_id", "alias", "device_id"),
+        kinds=kinds,
         name=name,
         force_full=force_full,
         as_of=as_of,
+        reassert_share=share,
     )
 
 
@@ -316,3 +331,33 @@ def test_chains_of_unfinished_plans_lose_nobody(tmp_path_factory, runs, refused)
         else:
             ledger.begin_attempt(plan).record(settled)
     assert isinstance(ledger.last(), Commit)
+
+
+ALL_KINDS = (*KINDS, "identity")
+NAME = st.sampled_from(["ann", "bob", "ämilie"])
+PEOPLE = st.sets(
+    st.tuples(st.just("alias"), NAME, st.sampled_from(["crm", "erp"]))
+    | st.tuples(st.sampled_from(["external_id", "device_id", "identity"]), NAME, st.just(""))
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    before=PEOPLE,
+    now=PEOPLE,
+    kinds=st.sets(st.sampled_from(ALL_KINDS)),
+    share=st.sampled_from([0, 1 / 3, 1]),
+)
+def test_an_identifier_is_its_kind_its_value_and_its_label(tmp_path_factory, before, now, kinds, share):
+    tmp_path = tmp_path_factory.mktemp("planning")
+    ledger = TargetLedger(tmp_path / "ledger", TARGET)
+    commit(ledger, planned(ledger, before, tmp_path, kinds=ALL_KINDS))
+    asked = request(tmp_path, now, "run-2", kinds=sorted(kinds), share=share)
+    plan = make_plan(ledger, ledger.last(), asked)
+    rows = duckdb.sql(f"SELECT kind, value, label, remove FROM '{ledger.path(plan.changes)}'").fetchall()
+    adds, removes = ({tuple(who) for *who, remove in rows if remove is way} for way in (False, True))
+    wanted = {who for who in now if who[0] in kinds}
+    assert len(rows) == len(adds) + len(removes)
+    assert removes == before - wanted
+    assert wanted - before <= adds <= wanted
+    assert share == 1 / 3 or adds == (wanted if share else wanted - before)
