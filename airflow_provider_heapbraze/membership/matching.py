@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 FORMAT = 3
 MATCHES = "matches"
+USED = "used"
 BEFORE_ANY = datetime.min.replace(tzinfo=UTC)
 IDENTIFIERS, OTHERS, UNMATCHED = TABLES = ("identifiers", "others", "unmatched")
 
@@ -69,9 +70,9 @@ def match(members: Members, matcher: Matcher, access: Access, ledger: Path, engi
     The folder ``matches/<fingerprint>`` of the ledger holds three tables, whose names end with their digests:
     ``identifiers`` (kind, value, label; each once), ``others`` (the identifiers that the same people have
     beside the chosen one, which is named by ``of_kind``, ``of_value`` and ``of_label``) and ``unmatched``
-    (row, reason, and the values as they came: the only place that has them); and ``match.json`` (the counts,
-    and the tables' names). The same result is not written twice. With an engine the tables stay in the
-    warehouse, and a small file for each says where.
+    (row, reason, and the values as they came: the only place that has them); ``match.json`` (the counts, and
+    the tables' names); and ``used`` (when it was last asked for). The same result is not written twice. With
+    an engine the tables stay in the warehouse, and a small file for each says where.
 
     :param ledger: folder of all ledgers.
     :param engine: the Airflow connection of the warehouse where the members are; empty matches with DuckDB.
@@ -263,7 +264,9 @@ def _keep(
     """
     fingerprint = _fingerprint(space, matcher.roles if matcher else (), counts)
     folder = match_folder(ledger, fingerprint)
-    _say_used(folder / record_name(space.engine))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    # Before the look: what is old may be pruned at this moment, and goes by it.
+    storage.write(folder / USED, now.encode())
     if not _is_kept(space, folder):
         digests = {}
         for table in TABLES:
@@ -275,18 +278,12 @@ def _keep(
             "counts": counts,
             "taken_at": taken_at.isoformat(),
             "mapping": asdict(cast("DataclassInstance", matcher)) if matcher else {},
-            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "made_at": now,
             "digests": digests,
             "engine": space.engine,
         }
         storage.write(folder / record_name(space.engine), json.dumps(record, indent=1).encode())
     return replace(read_match(folder, space.engine), taken_at=taken_at)
-
-
-def _say_used(record: Path) -> None:
-    """Let a result that is there already be as new as one that is made now: what is old is pruned."""
-    with suppress(FileNotFoundError, NotADirectoryError):
-        storage.write(record, record.read_bytes())
 
 
 def _is_kept(space: Space, folder: Path) -> bool:
