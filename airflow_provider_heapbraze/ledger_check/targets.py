@@ -14,6 +14,8 @@ from airflow_provider_heapbraze.ledger_folder import (
     files,
     log_name,
 )
+from airflow_provider_heapbraze.membership.attempts import last_sign_of_life
+from airflow_provider_heapbraze.membership.decisions import approval_of
 from airflow_provider_heapbraze.membership.entries import Commit, Plan, Target
 from airflow_provider_heapbraze.membership.ledger import TARGETS, found_target
 from airflow_provider_heapbraze.membership.matching import IDENTIFIERS, find_match, match_folder
@@ -164,7 +166,7 @@ def _check_decisions(ledger: TargetLedger, account: Account, last: Entry | None)
     """Look whether what was decided about plans that may still be carried out can be read."""
     for plan_id in ledger.drafts(after=last.number if last else 0):
         try:
-            ledger.approval_of(plan_id)
+            approval_of(ledger, plan_id)
         except LedgerDamagedError as damage:
             account.find(damage.what, "Its import stops, and sends nothing. Clear the approval task.")
 
@@ -197,7 +199,7 @@ def _check_settled(ledger: TargetLedger, account: Account, plan: Plan, settled: 
 def _what_is_next(ledger: TargetLedger, plan: Plan, settled: Settled) -> str:
     rejected = f" ({len(settled.rejected):,} rejected)" if settled.rejected else ""
     left = plan.rows - settled.rows
-    sign = ledger.last_sign_of_life(plan.plan_id)
+    sign = last_sign_of_life(ledger, plan.plan_id)
     if sign is not None and time.time() - sign < AT_WORK_WITHIN:
         begun = f"Run {plan.run_id} may be at work now: it gave a sign of life within the last minute."
         clear = "If it has died, clear its task"

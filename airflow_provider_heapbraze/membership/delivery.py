@@ -18,6 +18,7 @@ from airflow_provider_heapbraze.clients.errors import (
 )
 from airflow_provider_heapbraze.clients.transport import TIMEOUT
 from airflow_provider_heapbraze.membership.account import FLUSH_SECONDS, Account
+from airflow_provider_heapbraze.membership.attempts import begin_attempt
 from airflow_provider_heapbraze.membership.batches import read_batches
 from airflow_provider_heapbraze.membership.entries import Settled
 from airflow_provider_heapbraze.membership.holding import load_changes
@@ -98,7 +99,7 @@ class Delivery:
         # A plain flag: it is set in signal handlers, where taking a lock may never end.
         self._stopped = False
         self._account = Account(monotonic, sender.destination)
-        self._attempt = ledger.begin_attempt(plan)
+        self._attempt = begin_attempt(ledger, plan)
         self._checked_at = monotonic()
         self._settled = ledger.settled(plan.plan_id)
         self._removals_were_open = any(self._settled.open_ranges(0, plan.removes))

@@ -29,9 +29,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
-from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.ledger_folder import (
     LedgerDamagedError,
     LedgerFolder,
@@ -43,7 +41,6 @@ from airflow_provider_heapbraze.ledger_folder import (
 )
 from airflow_provider_heapbraze.membership.entries import (
     Abandon,
-    Approval,
     Commit,
     Entry,
     Last,
@@ -234,24 +231,6 @@ class TargetLedger(LedgerFolder):
             raise self.damaged(f"plan {plan_id} is not a plan")
         return plan
 
-    def approval_of(self, plan_id: str) -> Approval | None:
-        """Return a person's approval of a plan; None where nobody approved it.
-
-        :raises LedgerDamagedError: the decision cannot be read.
-        """
-        folder = LedgerFolder(
-            self.path(f"plans/{plan_id}"), way_on="clear the approval task, and decide again."
-        )
-        number = max(numbers(folder.path("decisions")), default=0)
-        if not number:
-            return None
-        name = f"decisions/{number:08d}.json"
-        try:
-            decision = Approval(**folder.read(name))
-        except TypeError:
-            raise folder.damaged(f"{name} is of a form that this version does not know") from None
-        return decision if decision.approved else None
-
     def settled(self, plan_id: str) -> Settled:
         """Read which rows of a plan have an answer, from every attempt.
 
@@ -269,55 +248,12 @@ class TargetLedger(LedgerFolder):
             )
         return whole
 
-    def begin_attempt(self, plan: Plan) -> Attempt:
-        """Become the one who works on a plan; an earlier attempt at it stops.
-
-        :raises PlaceLostError: another attempt began at the same moment.
-        """
-        # Where the file of an attempt is lost, what it recorded still has its number.
-        traces = [*files(self.path(f"{plan.folder}/attempts")), *files(self.path(f"{plan.folder}/settled"))]
-        number = max((int(path.name[:8]) for path in traces), default=0) + 1
-        try:
-            self.write(
-                f"{plan.folder}/attempts/{number:08d}.json",
-                {"attempt": number, "id": uuid4().hex, "at": time.time()},
-            )
-        except FileExistsError:
-            raise PlaceLostError(
-                f"Another attempt at plan {plan.plan_id} began at the same moment; this one stops. It sent "
-                "nothing. Wait for the other attempt."
-            ) from None
-        return Attempt(self, plan, number)
-
     def begun_since_commit(self, plan: Plan) -> list[str]:
         """Return the ids of plans before this one whose outcome no commit has settled."""
         entries = self.recent_entries(plan.number)
         committed = next((entry.number for entry in entries if isinstance(entry, Commit)), 0)
         begun = self.begun_plans(after=committed)
         return [plan_id for plan_id in begun if plan_id != plan.plan_id]
-
-    def may_be_at_work(self, plan_id: str, *, but_for: int = 0) -> bool:
-        """Tell whether an attempt at a plan has not said that it ended; one that was killed never does.
-
-        :param but_for: the number of an attempt that does not count.
-        """
-        names = [path.name for path in files(self.path(f"plans/{plan_id}/attempts"))]
-        begun = {int(name.removesuffix(".json")) for name in names if "-" not in name}
-        ended = {int(name.removesuffix("-ended.json")) for name in names if "-" in name}
-        return bool(begun - ended - {but_for})
-
-    def last_sign_of_life(self, plan_id: str) -> float | None:
-        """Return when somebody was last at work on a plan, UTC epoch seconds; None where nobody can be."""
-        folder = f"plans/{plan_id}/attempts"
-        newest = max(numbers(self.path(folder)), default=0)
-        if not newest or self.path(f"{folder}/{newest:08d}-ended.json").exists():
-            return None
-        settled = files(self.path(f"plans/{plan_id}/settled"))[-1:]
-        signs = [f"{folder}/{newest:08d}.json", *(f"plans/{plan_id}/settled/{path.name}" for path in settled)]
-        try:
-            return max(float(self.read(name)["at"]) for name in signs)
-        except LedgerDamagedError:
-            return time.time()  # nobody knows: it is not taken for dead
 
     def describe_target(self) -> None:
         """Write down once whom this folder is about."""
@@ -380,70 +316,6 @@ def found_target(root: Path, name: str) -> TargetLedger:
     :param root: folder of all ledgers.
     """
     return TargetLedger(root, _Found("", {}, name))
-
-
-class Attempt:
-    """One process at work on a plan: records answers, and looks whether the plan is still its own."""
-
-    def __init__(self, ledger: TargetLedger, plan: Plan, number: int) -> None:
-        self._ledger = ledger
-        self._plan = plan
-        self._number = number
-        self._flushes = 0
-
-    def check(self) -> None:
-        """Make sure that this attempt still owns the target.
-
-        :raises PlaceLostError: a later entry, or a later attempt at the plan, took it over.
-        """
-        self._ledger.check_last(self._plan.number)
-        attempts = self._ledger.path(f"{self._plan.folder}/attempts")
-        storage.refresh(attempts)
-        if (attempts / f"{self._number + 1:08d}.json").exists():
-            raise PlaceLostError(
-                f"A later attempt of run {self._plan.run_id} goes on with plan {self._plan.plan_id}; this "
-                "one stops. Nothing is to be done."
-            )
-
-    def others_may_be_at_work(self) -> bool:
-        """Tell whether another attempt at the plan has not said that it ended."""
-        return self._ledger.may_be_at_work(self._plan.plan_id, but_for=self._number)
-
-    def record(self, settled: Settled) -> None:
-        """Write answers down; called after :meth:`check`."""
-        self._flushes += 1
-        name = f"{self._plan.folder}/settled/{self._number:08d}-{self._flushes:08d}.json"
-        record = {
-            "acknowledged": settled.acknowledged,
-            "rejected": sorted(settled.rejected.items()),
-            "named": settled.named,
-            "at": time.time(),
-        }
-        self._ledger.write(name, record)
-
-    def end(self) -> None:
-        """Write down that nothing more comes from this attempt, so that nobody has to wait for it."""
-        name = f"{self._plan.folder}/attempts/{self._number:08d}-ended.json"
-        self._ledger.write(name, {"attempt": self._number, "at": time.time()})
-
-
-def plan_folder(path: Path) -> LedgerFolder:
-    """Return the folder of a plan that was written down, for whoever knows its location alone.
-
-    :raises LedgerDamagedError: there is no plan.
-    """
-    folder = LedgerFolder(path, way_on="clear the planning task to make a new plan.")
-    folder.read("plan.json")
-    return folder
-
-
-def decide(plan: LedgerFolder, approval: Approval) -> None:
-    """Write down what a person decided about a plan; the last word counts.
-
-    :param plan: its folder.
-    """
-    number = max(numbers(plan.path("decisions")), default=0) + 1
-    plan.write(f"decisions/{number:08d}.json", asdict(approval))
 
 
 def _entry_dict(entry: Entry | Abandon) -> dict[str, Any]:

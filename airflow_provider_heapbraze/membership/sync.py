@@ -6,12 +6,15 @@ import logging
 import time
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from airflow_provider_heapbraze.clients.errors import InterruptedCallError
 from airflow_provider_heapbraze.glances import announce
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
+from airflow_provider_heapbraze.membership.attempts import may_be_at_work
+from airflow_provider_heapbraze.membership.decisions import approval_of
 from airflow_provider_heapbraze.membership.delivery import LOSER_STOPS_WITHIN, Delivery
 from airflow_provider_heapbraze.membership.entries import Commit, Plan, Unknown
 from airflow_provider_heapbraze.membership.errors import GuardBreachedError, StalePlanError
@@ -154,7 +157,7 @@ class Sync:
 
     def _open(self, plan: Plan, last: Last | None, guards: Guards) -> Plan:
         """Take the place in the log: from here on the plan may reach the other side."""
-        approval = self._ledger.approval_of(plan.plan_id)
+        approval = approval_of(self._ledger, plan.plan_id)
         breaches = [
             breach
             for breach in judge(plan, self._ledger, guards, self._access)
@@ -186,18 +189,15 @@ class Sync:
         A run that took over and died while it waited is followed by one that waits, too.
         """
         until = plan.opened_at + LOSER_STOPS_WITHIN
-        losers = [
-            plan_id
-            for plan_id in self._ledger.begun_since_commit(plan)
-            if self._ledger.may_be_at_work(plan_id)
-        ]
+        at_work = partial(may_be_at_work, self._ledger)
+        losers = [*filter(at_work, self._ledger.begun_since_commit(plan))]
         if losers and time.time() < until:
             log.info(
                 "Whoever worked on %s before may be at work still: waiting up to %.0f s for the end.",
                 ", ".join(losers),
                 until - time.time(),
             )
-        while any(map(self._ledger.may_be_at_work, losers)) and time.time() < until and not self._stopped:
+        while any(map(at_work, losers)) and time.time() < until and not self._stopped:
             time.sleep(LOOK_SECONDS)
 
     def _finish(self, plan: Plan) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class BrazeCohortApprovalOperator(LabelledOperator, ApprovalOperator):
     def execute(self, context: Context) -> Any:
         """Ask, where there is something to ask."""
         # Parsing a DAG file must not load what reads the ledger.
-        from airflow_provider_heapbraze.membership.ledger import plan_folder
+        from airflow_provider_heapbraze.membership.decisions import plan_folder
 
         with airflow_errors():
             uri = item(self.plan, "uri", "plan")
@@ -85,8 +85,8 @@ class BrazeCohortApprovalOperator(LabelledOperator, ApprovalOperator):
         return super().execute_complete(context, event)
 
     def _keep(self, context: Context, event: Mapping[str, Any]) -> None:
+        from airflow_provider_heapbraze.membership.decisions import decide, plan_folder
         from airflow_provider_heapbraze.membership.entries import Approval
-        from airflow_provider_heapbraze.membership.ledger import decide, plan_folder
 
         ti = context["ti"]
         asked = ti.xcom_pull(key=ASKED, task_ids=ti.task_id, map_indexes=ti.map_index)

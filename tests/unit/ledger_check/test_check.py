@@ -18,6 +18,7 @@ from airflow_provider_heapbraze.events.checkpoint import Checkpoint
 from airflow_provider_heapbraze.events.progress import Progress
 from airflow_provider_heapbraze.events.source_ledger import ExportTarget, SourceLedger
 from airflow_provider_heapbraze.ledger_check.check import check
+from airflow_provider_heapbraze.membership.attempts import begin_attempt
 from airflow_provider_heapbraze.membership.entries import Plan
 from airflow_provider_heapbraze.membership.errors import GuardBreachedError
 from airflow_provider_heapbraze.membership.guards import Guards
@@ -92,7 +93,7 @@ def test_an_unfinished_plan(unfinished, tmp_path, look):
 
 def test_a_plan_that_lacks_only_its_commit(unfinished, tmp_path, look):
     plan = unfinished.ledger.last()
-    attempt = unfinished.ledger.begin_attempt(plan)
+    attempt = begin_attempt(unfinished.ledger, plan)
     record = {"acknowledged": [[0, 9]], "rejected": [[9, "refused_400"]], "named": False, "at": 1.0}
     unfinished.ledger.write(f"{plan.folder}/settled/00000002-00000001.json", record)
     _, said = look(tmp_path / "ledger")

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import strategies as st
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
+from airflow_provider_heapbraze.membership.attempts import begin_attempt
 from airflow_provider_heapbraze.membership.damping import Damping
 from airflow_provider_heapbraze.membership.entries import Commit, Settled, Target
 from airflow_provider_heapbraze.membership.holding import load_snapshot, write_snapshot
@@ -165,7 +166,7 @@ def run(night, number, root, elsewhere, engine, folder):
     rejected = {row: "unknown" for row in range(last) if night.refused and row % night.refused == 1}
     settled = Settled([(row, row + 1) for row in range(last) if row not in rejected], rejected, named=True)
     if plan.rows:
-        ledger.begin_attempt(plan).record(settled)
+        begin_attempt(ledger, plan).record(settled)
     told = {
         "match": (matched.fingerprint, matched.counts),
         "plan": (plan.number, plan.held, plan.adds, plan.removes, plan.repeated, plan.name, plan.counts),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
+from airflow_provider_heapbraze.membership.decisions import decide, plan_folder
 from airflow_provider_heapbraze.membership.entries import Approval
 from airflow_provider_heapbraze.membership.errors import GuardBreachedError
 from airflow_provider_heapbraze.membership.guards import Guards
-from airflow_provider_heapbraze.membership.ledger import decide, plan_folder
 from airflow_provider_heapbraze.membership.planning import make_plan
 
 FIRST = [f"user-{number}" for number in range(20)]

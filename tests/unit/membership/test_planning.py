@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from upath import UPath
 
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, PlaceLostError
+from airflow_provider_heapbraze.membership.attempts import begin_attempt
 from airflow_provider_heapbraze.membership.holding import write_rejected, write_snapshot
 from airflow_provider_heapbraze.membership.ledger import Commit, Settled, Target, TargetLedger
 from airflow_provider_heapbraze.membership.matching import MatchResult
@@ -182,7 +183,7 @@ def test_who_may_be_held_is_not_forgotten_where_the_addition_is_refused(tmp_path
         if finished:
             assert commit(ledger, plan, refused) == set()
         else:
-            ledger.begin_attempt(plan).record(refused)
+            begin_attempt(ledger, plan).record(refused)
     assert changes(ledger, planned(ledger, set(), tmp_path, run_id="next")) == ([], ["bob"])
 
 
@@ -196,7 +197,7 @@ def test_who_stays_where_the_removal_is_refused_is_added_when_wanted_again(tmp_p
     if finished:
         commit(ledger, plan, refused)
     else:
-        ledger.begin_attempt(plan).record(refused)
+        begin_attempt(ledger, plan).record(refused)
     assert changes(ledger, planned(ledger, {"bob"}, tmp_path, run_id="next")) == (["bob"], [])
 
 
@@ -204,7 +205,7 @@ def test_a_refused_removal_of_an_unfinished_plan_is_not_forgotten(tmp_path):
     ledger = TargetLedger(tmp_path / "ledger", TARGET)
     planned(ledger, {"ann", "bob"}, tmp_path, run_id="dies")
     plan = planned(ledger, set(), tmp_path, run_id="dies, too")
-    ledger.begin_attempt(plan).record(Settled(rejected={0: "refused_400"}))
+    begin_attempt(ledger, plan).record(Settled(rejected={0: "refused_400"}))
     _, removed = changes(ledger, planned(ledger, set(), tmp_path, run_id="next"))
     assert sorted(removed) == ["ann", "bob"]
 
@@ -234,7 +235,9 @@ def test_the_ledger_in_an_object_store(tmp_path):
     ledger = TargetLedger(root, TARGET)
     assert ledger.last() is None
     plan = planned(ledger, {"ann", "bob"}, tmp_path)
-    ledger.begin_attempt(plan).record(Settled(acknowledged=[(0, 1)], rejected={1: "refused_400"}, named=True))
+    begin_attempt(ledger, plan).record(
+        Settled(acknowledged=[(0, 1)], rejected={1: "refused_400"}, named=True)
+    )
     settled = ledger.settled(plan.plan_id)
     snapshot, size = write_snapshot(ledger, plan, settled)
     assert (size, ledger.path(snapshot).exists()) == (1, True)
@@ -250,9 +253,9 @@ def test_the_ledger_in_an_object_store(tmp_path):
 def test_a_later_attempt_at_a_plan_stops_the_earlier_one(tmp_path):
     ledger = TargetLedger(tmp_path / "ledger", TARGET)
     plan = planned(ledger, {"ann"}, tmp_path)
-    first = ledger.begin_attempt(plan)
+    first = begin_attempt(ledger, plan)
     first.check()
-    ledger.begin_attempt(plan).check()
+    begin_attempt(ledger, plan).check()
     with pytest.raises(PlaceLostError, match="later attempt of run run-1"):
         first.check()
 
@@ -329,7 +332,7 @@ def test_chains_of_unfinished_plans_lose_nobody(tmp_path_factory, runs, refused)
             # Whose removal is refused stays held: an addition of theirs may have passed.
             assert commit(ledger, plan, settled) - refused == other_side == run["wanted"] - refused
         else:
-            ledger.begin_attempt(plan).record(settled)
+            begin_attempt(ledger, plan).record(settled)
     assert isinstance(ledger.last(), Commit)
 
 

@@ -23,6 +23,7 @@ from airflow_provider_heapbraze.clients.transport import RetryPolicy
 from airflow_provider_heapbraze.ledger_check.check import check
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, PlaceLostError
 from airflow_provider_heapbraze.membership import pruning, sync
+from airflow_provider_heapbraze.membership.attempts import begin_attempt
 from airflow_provider_heapbraze.membership.damping import Damping
 from airflow_provider_heapbraze.membership.delivery import Delivery
 from airflow_provider_heapbraze.membership.dialects import dialect_of
@@ -190,7 +191,7 @@ def test_who_lost_the_place_long_ago_does_not_go_on(nightly, monkeypatch):
     monkeypatch.setattr(sync, "LOSER_STOPS_WITHIN", 0)
     let_nights_pass(nightly, 2)
     plan = left_unfinished(nightly, "dag/sleeper/import")
-    attempt = nightly.ledger.begin_attempt(plan)
+    attempt = begin_attempt(nightly.ledger, plan)
     let_nights_pass(nightly, 5)
     prune(root_of(nightly), datetime.now(UTC), nightly.access)
     with pytest.raises(PlaceLostError, match="long ago"):
