@@ -1,9 +1,9 @@
 """One run: read what is new, map it, send it, and know at every moment what is done.
 
-The thread that runs this reads, maps and keeps the account; a few others send. Files are read in their
-order. Rows that cannot be held (their identity has used up its share, and too many wait already) stay open,
-and their files are read again; rows that a dead process may have sent come last, so that no row is sent a
-third time unless a process dies once more at that very row.
+The thread that runs this reads, maps and keeps the account; a few others send (:mod:`.delivery`). Files are
+read in their order. Rows that cannot be held (their identity has used up its share, and too many wait
+already) stay open, and their files are read again; rows that a dead process may have sent come last, so that
+no row is sent a third time unless a process dies once more at that very row.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import logging
 import math
 import time
 from array import array
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,17 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze import storage
 from airflow_provider_heapbraze.clients.errors import InterruptedCallError
-from airflow_provider_heapbraze.clients.heap import EVENTS_PER_REQUEST
-from airflow_provider_heapbraze.events.account import FLUSH_SECONDS, EventAccount
+from airflow_provider_heapbraze.events.account import EventAccount
 from airflow_provider_heapbraze.events.checkpoint import Checkpoint
 from airflow_provider_heapbraze.events.currents import epoch_seconds
+from airflow_provider_heapbraze.events.delivery import EventDelivery
 from airflow_provider_heapbraze.events.errors import BadFilesError, FileSetAsideError
 from airflow_provider_heapbraze.events.mapping import EPOCH, NotSent
-from airflow_provider_heapbraze.events.outbox import Outbox, Waiting
 from airflow_provider_heapbraze.events.reading import GONE, read_events
 from airflow_provider_heapbraze.events.report import as_table, notes, numbers
-from airflow_provider_heapbraze.events.seen import id_key
-from airflow_provider_heapbraze.events.sending import EventSender
 from airflow_provider_heapbraze.events.sources import find_files
 from airflow_provider_heapbraze.ledger_folder import PlaceLostError, UnbalancedError
 from airflow_provider_heapbraze.pace import Pace
@@ -52,15 +48,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHECK_SECONDS = 5.0
 LOOK_SECONDS = 0.2
 LIST_SECONDS = 60.0
 ROWS_BETWEEN_LOOKS = 500
-RECORDS_BETWEEN_COMMITS = 300
 DAY_HOURS = 24
 SHOWN_FILES = 5
-# A limit that comes back in pieces is used in pieces of a second's worth at least.
-SECONDS_WORTH = 60
 
 
 @dataclass(frozen=True)
@@ -102,25 +94,20 @@ class Export:
         self._ledger = ledger
         self._mapping = mapping
         self._client = client
-        self._budget = budget
         self._checkpoint = Checkpoint(ledger, window=int(request.window_days * DAY_HOURS))
-        self._outbox = Outbox(fewest=max(1, budget.limits.events // SECONDS_WORTH))
-        self._sender = EventSender(client, budget, accepted_before=self._checkpoint.has_sent)
         self._account = EventAccount(self._checkpoint)
-        self._waiting_ids: dict[int, Waiting] = {}
+        self._delivery = EventDelivery(
+            self._checkpoint, self._account, client, budget, answered=self._close_where_settled
+        )
         self._open_files: dict[int, SourceFile] = {}
         self._tried_again: set[int] = set()
         self._listed: Keys[int] = array("q")
         self._listed_at = -math.inf
-        self._seconds_to_room = 0.0
         self._show = show
-        self._stopped = False
-        self._checked_at = time.monotonic()
 
     def stop(self) -> None:
         """End soon, with what was accepted recorded. Safe in a signal handler."""
-        self._stopped = True
-        self._sender.stop()
+        self._delivery.stop()
 
     def run(self) -> dict[str, Any]:
         """Export everything that is not done.
@@ -133,27 +120,27 @@ class Export:
         started = time.monotonic()
         self._checkpoint.claim(self._request.run_id)
         self._pace = Pace("events", done=self._checkpoint.counts["events"], show=self._show)
+        self._delivery.begin(self._pace)
         try:
             self._export()
         except PlaceLostError:
             raise  # what it knows beyond its records is the other run's to find out
         except InterruptedCallError:
-            self._end_early()
+            self._delivery.end_early()
             raise InterruptedCallError(self._how_far()) from None
         except BaseException:
-            self._end_early()
+            self._delivery.end_early()
             log.error("%s", self._how_far())  # noqa: TRY400 - the error itself is logged by whoever called
             raise
         finally:
-            self._sender.stop()
-            self._sender.close()
+            self._delivery.close()
         return self._finish(time.monotonic() - started)
 
     def _export(self) -> None:
         self._read_new_files()
         self._read_open_files(with_doubtful=False)
         self._read_open_files(with_doubtful=True)
-        self._sender.check_something_passes()
+        self._delivery.check_something_passes()
         if self._open_files:
             raise UnbalancedError(
                 f"{len(self._open_files)} files have events that are neither sent nor set aside. What was "
@@ -163,24 +150,19 @@ class Export:
     def _read_open_files(self, *, with_doubtful: bool) -> None:
         """Read files again until every row of theirs is settled, but for those in doubt."""
         while True:
-            self._send_until(lambda: self._outbox.has_room_aside or self._is_time_to_list)
+            self._delivery.send_until(lambda: self._delivery.has_room_aside or self._is_time_to_list)
             if self._is_time_to_list:
                 self._read_new_files()
             elif not self._read_wanted(with_doubtful):
-                self._send_until(lambda: self._is_drained or self._is_time_to_list)
+                self._delivery.send_until(lambda: self._delivery.is_drained or self._is_time_to_list)
                 # What was turned away on the way is open again.
-                if self._is_drained and not self._read_wanted(with_doubtful):
+                if self._delivery.is_drained and not self._read_wanted(with_doubtful):
                     return
-
-    @property
-    def _is_drained(self) -> bool:
-        return not self._outbox and self._sender.is_idle
 
     @property
     def _is_time_to_list(self) -> bool:
         """Tell whether to look for files that came meanwhile: only events of hot identities wait."""
-        only_hot_ones = bool(self._outbox) and not self._outbox.ready
-        return only_hot_ones and time.monotonic() - self._listed_at >= LIST_SECONDS
+        return self._delivery.only_hot_ones_wait and time.monotonic() - self._listed_at >= LIST_SECONDS
 
     def _read_wanted(self, with_doubtful: bool) -> bool:  # noqa: FBT001
         """Read the files with open rows once; tell whether there were any."""
@@ -200,7 +182,7 @@ class Export:
         """Read the files that are not done and not open, in their order; remember all that there are."""
         self._listed, self._listed_at = array("q"), time.monotonic()
         for file in find_files(self._request.source):
-            self._look_up()
+            self._delivery.look_up()
             if self._request.hours and file.hour and file.hour not in self._request.hours:
                 continue
             self._listed.append(file.key)
@@ -261,10 +243,10 @@ class Export:
                 self._take(file, state, row, event, with_doubtful=with_doubtful)
                 since_look += 1
                 if since_look >= ROWS_BETWEEN_LOOKS:
-                    self._look_up()
+                    self._delivery.look_up()
                     since_look = 0
-                if self._outbox.is_full:
-                    self._send_until(lambda: not self._outbox.is_full)
+                if self._delivery.is_full:
+                    self._delivery.send_until(lambda: not self._delivery.is_full)
 
     @contextmanager
     def _local_copy(self, path: Any) -> Iterator[Path]:
@@ -272,7 +254,7 @@ class Export:
         with ExitStack() as stack, ThreadPoolExecutor(1, thread_name_prefix="copy") as thread:
             copying = thread.submit(stack.enter_context, storage.local_copy(path))
             while wait([copying], timeout=LOOK_SECONDS).not_done:
-                self._look_up()
+                self._delivery.look_up()
             yield copying.result()
 
     def _take(
@@ -286,20 +268,7 @@ class Export:
         if isinstance(mapped, NotSent):
             self._settle_unsent(state, row, mapped)
             return
-        key = id_key(mapped.id)
-        twin = self._waiting_ids.get(key)
-        if twin is not None:
-            twin.twins.append((state, row))
-            state.held.add(row)
-        elif (mapped.hour, key) in self._checkpoint.seen:
-            self._account.settle(state, row, "duplicates")
-        elif key in self._checkpoint.doubtful_ids and not with_doubtful:
-            state.doubtful.add(row)  # the same event as one in doubt, in another file
-        else:
-            waiting = Waiting(state, row, mapped, self._budget.identity(mapped.identity), key)
-            if self._outbox.offer(waiting):
-                state.held.add(row)
-                self._waiting_ids[key] = waiting
+        self._delivery.offer(state, row, mapped, with_doubtful=with_doubtful)
 
     def _is_out_of_range(self, file: SourceFile, event: CurrentsEvent) -> bool:
         if self._request.hours is None or file.hour is not None:
@@ -309,78 +278,6 @@ class Export:
             return False
         return f"{EPOCH + timedelta(seconds=seconds[0]):%Y-%m-%d-%H}" not in self._request.hours
 
-    def _send_until(self, reached: Callable[[], bool]) -> None:
-        """Send what may go until something is reached."""
-        while not reached():
-            self._look_up()
-            if not self._send_one():
-                self._wait()
-
-    def _send_one(self) -> bool:
-        """Hand the next batch over; tell whether there was one."""
-        if self._sender.is_busy:
-            return False
-        with self._budget.turn() as turn:
-            batch, turned_away = self._outbox.take(turn.room, EVENTS_PER_REQUEST)
-            self._seconds_to_room = turn.room.seconds
-            ticket = turn.take(Counter(waiting.identity for waiting in batch)) if batch else None
-        for waiting in turned_away:
-            self._let_go(waiting)
-        if ticket is None:
-            return False
-        self._account.sending(batch)
-        try:
-            self._account.record()
-        except BaseException:
-            self._budget.give_back(ticket)
-            raise
-        self._sender.send(batch, ticket)
-        return True
-
-    def _wait(self) -> None:
-        """Wait for an answer, for room, or for the time to record."""
-        seconds = FLUSH_SECONDS
-        if not self._sender.is_busy and self._outbox:
-            seconds = min(seconds, max(self._seconds_to_room, 0.001))
-        if self._sender.is_idle:
-            time.sleep(seconds if self._outbox else 0)
-        else:
-            self._collect(seconds)
-            self._account.record()  # there is time: the sooner it is known, the less goes twice after a kill
-
-    def _collect(self, seconds: float) -> None:
-        answered = self._sender.collect(seconds)
-        for waiting in answered.accepted:
-            self._settle(waiting)
-        for waiting, reason in answered.refused:
-            self._settle(waiting, reason)
-
-    def _look_up(self) -> None:
-        """Do what is due: stop, take answers, record, look whether the source is still this run's."""
-        if self._stopped:
-            self._record_arrived()  # now: a file that is being copied may take its time
-            raise InterruptedCallError(
-                "The export was told to stop. What was accepted is recorded; a re-run sends only the rest."
-            )
-        if not self._sender.is_idle:
-            self._collect(0)
-        if self._account.is_due:
-            self._account.record()
-        counts = self._checkpoint.counts
-        self._pace.at(counts["events"], sent=counts["sent"])
-        if time.monotonic() - self._checked_at >= CHECK_SECONDS:
-            self._checkpoint.check()
-            self._checked_at = time.monotonic()
-        if self._checkpoint.records_since_commit >= RECORDS_BETWEEN_COMMITS:
-            self._account.record()
-            self._checkpoint.commit()
-
-    def _settle(self, waiting: Waiting, refused: str = "") -> None:
-        del self._waiting_ids[waiting.key]
-        self._account.answered(waiting, refused)
-        for state in (waiting.state, *(state for state, _ in waiting.twins)):
-            self._close_where_settled(state)
-
     def _settle_unsent(self, state: FileState, row: int, not_sent: NotSent) -> None:
         if not_sent.outcome != "filtered":
             self._account.keep_aside(state, row, not_sent.reason, not_sent.body)
@@ -388,33 +285,10 @@ class Export:
         reason = "" if not_sent.outcome == "anonymous" else f":{not_sent.reason}"
         self._account.settle(state, row, f"{not_sent.outcome}{reason}")
 
-    def _let_go(self, waiting: Waiting) -> None:
-        """Leave an event to be read again."""
-        del self._waiting_ids[waiting.key]
-        for state, row in [(waiting.state, waiting.row), *waiting.twins]:
-            state.held.discard(row)
-
     def _close_where_settled(self, state: FileState) -> None:
         if state.is_settled and state.key in self._open_files:
             del self._open_files[state.key]
             self._account.close(state)
-
-    def _end_early(self) -> None:
-        """Record the answers that are there, on every way out, and those that still come."""
-        self._sender.stop()
-        # At once, and then every second: requests may take a minute to end, and a kill does not wait.
-        self._record_arrived()
-        while not self._sender.ends_within(FLUSH_SECONDS):
-            self._record_arrived()
-        self._record_arrived()
-
-    def _record_arrived(self) -> None:
-        try:
-            for waiting in self._sender.arrived():
-                self._settle(waiting)
-            self._account.record()
-        except Exception:  # the error that ends the run is the one to see
-            log.exception("The last answers could not be recorded; the next run sends those events again.")
 
     def _how_far(self) -> str:
         counts = self._checkpoint.counts

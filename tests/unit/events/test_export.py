@@ -299,7 +299,7 @@ def test_what_is_settled_is_recorded_while_files_are_read(place, monkeypatch):
 
 
 def test_commits_in_the_middle_of_a_run_change_nothing(place, heapbraze_sandbox, monkeypatch):
-    monkeypatch.setattr("airflow_provider_heapbraze.events.export.RECORDS_BETWEEN_COMMITS", 2)
+    monkeypatch.setattr("airflow_provider_heapbraze.events.delivery.RECORDS_BETWEEN_COMMITS", 2)
     plenty = {"limit": 1_000_000, "seconds": 1}
     heapbraze_sandbox.settings(limits={"heap": plenty, "heap_identity": plenty})
     place.limits = EventLimits(1000, 1000, 0.5)
