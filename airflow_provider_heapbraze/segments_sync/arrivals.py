@@ -269,3 +269,8 @@ def hour_of(name: str) -> int:
     """Return the hour that a file's name says, UTC epoch milliseconds."""
     hour = datetime.strptime(name[5:18], HOUR).replace(tzinfo=UTC)
     return int(hour.timestamp()) * 1000
+
+
+def end_of_hour(name: str) -> int:
+    """Return the end of the hour that a file's name says, UTC epoch milliseconds."""
+    return hour_of(name) + 3_600_000

@@ -13,25 +13,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from airflow_provider_heapbraze import storage
-from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError
+from airflow_provider_heapbraze.clients.errors import HeapBrazeError
 from airflow_provider_heapbraze.membership.tables import literal
-from airflow_provider_heapbraze.segments_sync.arrivals import Arrivals, hour_of, name_of
-from airflow_provider_heapbraze.segments_sync.errors import (
-    FirstSyncMissingError,
-    IncompleteSyncError,
-    LostPagesError,
-)
-from airflow_provider_heapbraze.segments_sync.pages import START_ANEW
+from airflow_provider_heapbraze.segments_sync import refusals
+from airflow_provider_heapbraze.segments_sync.arrivals import Arrivals, end_of_hour, hour_of, name_of
 from airflow_provider_heapbraze.segments_sync.record import Snapshot, since
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from airflow_provider_heapbraze.clients.clock import Clock
@@ -42,8 +33,6 @@ LOOK_EVERY = 10.0  # seconds
 # A drain whose answer was lost comes again, signed anew. How long Heap tries is not documented. It pushes
 # about every four hours, so a second drain that is meant comes two pushes later: one has filled the segment.
 DRAIN_REPEATS = 4 * 3_600_000  # ms since the drain that counts
-NAMED = 3  # of syncs and pages in a message
-HOUR = 3_600_000  # ms
 
 # What landed of tasks that are not decided: of every page the first arrival, and the tasks that they make.
 VIEWS = """
@@ -171,7 +160,7 @@ class _Folding:
         self._refuse_where_lost()
         if not self._arrivals.files:
             if not self._known.number:
-                raise self._nothing_landed()
+                raise refusals.nothing_landed(self._segment_id)
             if self._full_since == self._known.full_since:
                 self._refuse_unknown(self._known)
                 return Fold("SELECT id FROM known_members WHERE present", self._known)
@@ -195,7 +184,7 @@ class _Folding:
         self._refuse_unknown(snapshot)
         unknown = self._unknown()
         if unknown and not self._known.told_at and not snapshot.started_at:
-            raise self._first_sync_missing(unknown)
+            raise refusals.first_sync_missing(self._segment_id, unknown)
         tables = {
             "members": members,
             "tasks": self._decided(snapshot.started_at),
@@ -225,7 +214,7 @@ class _Folding:
             {
                 "file": range(len(files)),
                 "name": files,
-                "hour_ends": [hour_of(name) + HOUR - 1 for name in files],
+                "hour_ends": [end_of_hour(name) - 1 for name in files],
             },
         )
         seen = self._write("pending", SEEN.format(names=names))
@@ -301,7 +290,7 @@ class _Folding:
         rows = self._space.ask(NOT_HERE.format(started_at=self._start().started_at))
         gone = {name for (name,) in rows} - self._arrivals.names
         if gone:
-            raise self._lost(gone)
+            raise refusals.pages_lost(self._segment_id, self._landed, gone)
 
     def _refuse_incomplete(self, incomplete: list[dict[str, Any]], without: Snapshot) -> None:
         """Leave tasks out only where that is asked for, and where others before say who is in the segment."""
@@ -312,23 +301,18 @@ class _Folding:
         )
         is_known = self._known.told_at > without.started_at or (first or math.inf) < incomplete[0]["began_at"]
         if not (is_known and self._rules.skip):
-            raise self._incomplete_error(incomplete, without.present if is_known else None)
+            raise refusals.sync_incomplete(
+                self._segment_id,
+                incomplete,
+                folder=self._arrivals.files[incomplete[0]["file"]].parent,
+                now=self._rules.clock.now(),
+                present=without.present if is_known else None,
+            )
 
     def _refuse_unknown(self, snapshot: Snapshot) -> None:
         if snapshot.is_known:
             return
-        unknown = "who is in it is not known, which is not an empty segment. Nothing was sent."
-        if snapshot.full_since:
-            raise IncompleteSyncError(
-                f"No sync of segment {self._segment_id} has landed that began since "
-                f"{_time(snapshot.full_since)} (full_since): {unknown} The next try looks for one. If the "
-                "segment's sync was started anew in Heap before that, set full_since of SegmentSyncMembers "
-                "to just before it was; if it was not, start it."
-            )
-        raise ConfigurationError(
-            f"No sync of segment {self._segment_id} has landed as a whole: {unknown} Start the segment's "
-            "sync anew in Heap."
-        )
+        raise refusals.nobody_known(self._segment_id, snapshot.full_since)
 
     def _watermark(self) -> int:
         """Return the newest hour, but none that is still to come: a clock may have been ahead."""
@@ -351,77 +335,3 @@ class _Folding:
         file = self._space.folder / f"{name}-{uuid4().hex}.parquet"
         self._space.write(query, file)
         return file
-
-    def _nothing_landed(self) -> ConfigurationError:
-        return ConfigurationError(
-            f"Nothing has landed for segment {self._segment_id}: it cannot be read, which is not an empty "
-            "segment. Nothing was sent. Look at the segment's id, at the landing path, which must be the "
-            "landing service's, and whether Heap's Segments Sync sends this segment's webhooks there."
-        )
-
-    def _first_sync_missing(self, unknown: int) -> FirstSyncMissingError:
-        return FirstSyncMissingError(
-            f"What has landed of segment {self._segment_id} removes {unknown:,} people whom it never added: "
-            "its first sync, which adds everybody, has not landed, or its pages were deleted. Nothing was "
-            f"sent. To have everybody, {START_ANEW}. If this is everybody, set full_since to a time before "
-            "the first page that has landed."
-        )
-
-    def _lost(self, gone: set[str]) -> LostPagesError:
-        hours = [hour_of(name) for name in gone]
-        return LostPagesError(
-            f"{len(gone):,} landed files of segment {self._segment_id} are gone that a failed run had seen, "
-            f"and that are not folded: they landed from {_time(min(hours))} to {_time(max(hours) + HOUR)} "
-            f"in {storage.uri(self._landed)}. Nothing was sent. What they said is not known, so neither is "
-            f"who is in the segment. Put them back, each in its hour's folder; or {START_ANEW}. While "
-            "matches fail, let nothing delete landed files."
-        )
-
-    def _incomplete_error(self, incomplete: list[dict[str, Any]], present: int | None) -> IncompleteSyncError:
-        first = incomplete[0]
-        more = f" (And {len(incomplete) - 1} more like it.)" if len(incomplete) > 1 else ""
-        age = _span(self._rules.clock.now() - first["newest_at"] / 1000)
-        folder = storage.uri(self._arrivals.files[first["file"]].parent)
-        if present is None:
-            known = "is not known at all"
-            way_on = "It cannot be left out: nothing that came before it says who is in the segment."
-        else:
-            known = f"has {present:,} members"
-            way_on = "To go on without it until then, on_incomplete='skip' leaves it out for good."
-        return IncompleteSyncError(
-            f"Sync {first['label']} of segment {self._segment_id} is incomplete: {first['here']:,} of "
-            f"{first['total']:,} pages have landed, the newest {age} ago, the first one in {folder}; "
-            f"{_missing(first)}.{more} Nothing was sent. Nothing of it was applied; without it the segment "
-            f"{known}. Heap sends pages again that were not taken: the next try looks for them. If they do "
-            f"not come, {START_ANEW}. {way_on}"
-        )
-
-
-def _missing(task: dict[str, Any]) -> str:
-    """Return which pages of a task are missing; Heap's sample counts from 1."""
-    here = set(task["numbers"])
-    begin = 0 if 0 in here else 1
-    missing = task["total"] - task["here"]
-    numbers = islice((str(number) for number in count(begin) if number not in here), min(missing, NAMED))
-    return f"missing, counted from {begin}: {first_few(list(numbers), missing)}"
-
-
-def first_few(names: Sequence[str], number: int | None = None) -> str:
-    """Return the first few names as a text.
-
-    :param number: how many there are, where these are the first ones.
-    """
-    more = (number or len(names)) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
-
-
-def _time(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
-
-
-def _span(seconds: float) -> str:
-    """Return a time for people."""
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds // length:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"

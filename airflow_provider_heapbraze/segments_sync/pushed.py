@@ -13,9 +13,10 @@ from airflow_provider_heapbraze.membership.arguments import limit
 from airflow_provider_heapbraze.membership.files import column_place
 from airflow_provider_heapbraze.membership.members import Part
 from airflow_provider_heapbraze.moments import moment
-from airflow_provider_heapbraze.segments_sync.folding import Rules, first_few, fold
+from airflow_provider_heapbraze.segments_sync.folding import Rules, fold
 from airflow_provider_heapbraze.segments_sync.pages import LEAST_ID, MOST_ID, START_ANEW, segment_folder
 from airflow_provider_heapbraze.segments_sync.record import SegmentLedger
+from airflow_provider_heapbraze.segments_sync.refusals import first_few
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
