@@ -52,6 +52,7 @@ class LedgerFolder:
     def __init__(self, path: Path, way_on: str) -> None:
         self.folder = path
         self.way_on = f"Restore the file from a backup of the ledger; or {way_on}"
+        self._without_backup = way_on
 
     def path(self, name: str) -> Path:
         """Return the path of a file that an entry names."""
@@ -124,11 +125,14 @@ class LedgerFolder:
         """Return the error for a file that does not hold what the log says."""
         return self.damaged(f"{name} is missing or does not hold what the log says")
 
-    def damaged(self, what: str) -> LedgerDamagedError:
-        """Return the error for something that is not as the log says."""
+    def damaged(self, what: str, *, restore: str = "") -> LedgerDamagedError:
+        """Return the error for something that is not as the log says.
+
+        :param restore: what to restore, as a sentence; by default it is a file of the ledger.
+        """
+        way_on = f"{restore}; or {self._without_backup}" if restore else self.way_on
         return LedgerDamagedError(
-            f"The ledger of {self.folder.name} is damaged: {what}. Nothing was sent on its word. "
-            f"{self.way_on}",
+            f"The ledger of {self.folder.name} is damaged: {what}. Nothing was sent on its word. {way_on}",
             what=what,
         )
 

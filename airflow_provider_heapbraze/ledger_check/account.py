@@ -56,6 +56,7 @@ class Account:
     :param planned: changes of the open plan; None where there is none.
     :param settled: how many of them have an answer.
     :param waiting: None where no plan waits.
+    :param warehouse: the connection whose warehouse has its snapshot, which nobody looks at here; or empty.
     :param next: what happens next with what is unfinished.
     """
 
@@ -68,6 +69,7 @@ class Account:
     planned: int | None = None
     settled: int | None = None
     waiting: WaitingPlan | None = None
+    warehouse: str = ""
     next: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 

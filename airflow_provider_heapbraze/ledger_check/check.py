@@ -82,6 +82,8 @@ def conclusion(accounts: Iterable[Account]) -> str:
     waiting = sum(account.state == WAITS for account in accounts)
     open_ones = f" {unfinished:,} unfinished." if unfinished else ""
     open_ones += f" {waiting:,} with a plan that waits." if waiting else ""
+    if warehouses := sorted({account.warehouse for account in accounts} - {""}):
+        open_ones += f" Not looked at: tables in the warehouse of {', '.join(map(repr, warehouses))}."
     if damaged:
         found = sum(len(account.findings) for account in damaged)
         where = f"{len(damaged):,} of {files_in(len(accounts), 'record')}"

@@ -21,6 +21,7 @@ from airflow_provider_heapbraze.membership.ledger import TARGETS, found_target
 from airflow_provider_heapbraze.membership.matching import IDENTIFIERS, find_match, match_folder
 from airflow_provider_heapbraze.membership.report import waterfall
 from airflow_provider_heapbraze.membership.row_counts import rows_in
+from airflow_provider_heapbraze.membership.table_records import SUFFIX, read_record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,7 +124,7 @@ def _entry(ledger: TargetLedger, number: int) -> Entry | Abandon | None:
 
 
 def _check_commit(ledger: TargetLedger, account: Account, commit: Commit, *, every_row: bool) -> None:
-    account.size = commit.size
+    account.size, account.warehouse = commit.size, _warehouse_of(ledger, commit.snapshot)
     _check_table(ledger, account, commit.snapshot, commit.size, every_row=every_row)
     _check_carried(ledger, account, commit, every_row=every_row)
     try:
@@ -146,6 +147,7 @@ def _check_open_plan(
 ) -> None:
     settled = ledger.settled(plan.plan_id)
     account.size, account.planned, account.settled = plan.held, plan.rows, settled.rows
+    account.warehouse = _warehouse_of(ledger, plan.base)
     _check_table(ledger, account, plan.base, plan.held, every_row=every_row)
     _check_table(ledger, account, plan.changes, plan.rows, every_row=every_row, digest=plan.digest)
     _check_carried(ledger, account, plan, every_row=every_row)
@@ -153,6 +155,12 @@ def _check_open_plan(
     if not account.findings:
         account.next.append(_what_is_next(ledger, plan, settled))
         _check_match(root, account, plan, every_row=every_row)
+
+
+def _warehouse_of(ledger: TargetLedger, snapshot: str | None) -> str:
+    """Return the connection whose warehouse has a snapshot; empty where it is a file, or damaged."""
+    record = read_record(ledger.path(snapshot)) if snapshot and snapshot.endswith(SUFFIX) else None
+    return record.engine if record else ""
 
 
 def _check_carried(ledger: TargetLedger, account: Account, entry: Entry, *, every_row: bool) -> None:

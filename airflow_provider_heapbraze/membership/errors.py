@@ -5,11 +5,13 @@
     PermanentError
     ├── GuardBreachedError    a guard stopped the plan before anything was sent
     └── StalePlanError        the target moved on since the plan was made
+    TransientError
+    └── PruningUnfinishedError  something that is old could not be removed
 """
 
 from __future__ import annotations
 
-from airflow_provider_heapbraze.clients.errors import PermanentError
+from airflow_provider_heapbraze.clients.errors import PermanentError, TransientError
 
 
 class GuardBreachedError(PermanentError):
@@ -30,3 +32,7 @@ class GuardBreachedError(PermanentError):
 
 class StalePlanError(PermanentError):
     """The target has moved on since the plan was made; it may no longer be applied."""
+
+
+class PruningUnfinishedError(TransientError):
+    """Something that is old could not be removed from the ledger, or from a warehouse; the rest was."""

@@ -51,6 +51,8 @@ from airflow_provider_heapbraze.membership.entries import (
     Unknown,
 )
 from airflow_provider_heapbraze.membership.spaces import Spaces
+from airflow_provider_heapbraze.membership.table_records import SUFFIX, read_record
+from airflow_provider_heapbraze.membership.tables import digest_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -269,6 +271,17 @@ class TargetLedger(LedgerFolder):
         :raises LedgerDamagedError: it cannot be read.
         """
         return self.read(name)
+
+    def not_as_logged(self, name: str) -> LedgerDamagedError:
+        """Return the error for a file, or the table that it stands for, that is not what the log says."""
+        record = read_record(self.path(name), digest_in(name)) if name.endswith(SUFFIX) else None
+        if record is None:
+            return super().not_as_logged(name)
+        return self.damaged(
+            f"the table heapbraze.{record.table} of connection {record.engine!r}, for which {name} stands, "
+            f"is missing, cannot be read, or has not the {record.rows:,} rows that it had",
+            restore="Restore the table in the warehouse",
+        )
 
     def _read_entry(self, name: str) -> Entry | Abandon:
         record = self.read(name)

@@ -253,9 +253,10 @@ def _load_match(space: Space, request: Request) -> None:
     match = request.match
     there = load_table(space, "matched", request.match_folder, match, IDENTIFIERS)
     if not (there and load_table(space, "others", request.match_folder, match, OTHERS)):
+        in_warehouse = f", or its tables in connection {match.engine!r}" if match.engine else ""
         raise LedgerDamagedError(
-            f"The match {request.match.fingerprint} is missing in the ledger, or damaged. Nothing was sent. "
-            "Clear the match task to make it again."
+            f"The match {request.match.fingerprint} is missing in the ledger{in_warehouse}, or damaged. "
+            "Nothing was sent. Clear the match task to make it again."
         )
     space.view("wanted", f"SELECT {KEY} FROM matched WHERE kind IN ({quoted(request.kinds)})")
 

@@ -13,7 +13,7 @@ import os
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -41,8 +41,6 @@ log = logging.getLogger(__name__)
 
 # An object store answers many as fast as one.
 AT_ONCE = 16
-# Airflow 3.1 takes no lock where several threads ask it for connections: answers would be mixed up.
-ONE_CONNECTION = Lock()
 # Files of an entry are in these folders, and their names begin with its number.
 NUMBERED = ("snapshots", "verifications")
 # Folders of a plan in which no file stands for a table.
@@ -79,6 +77,7 @@ class Removed:
     files: int
     bytes: int
     tables: int
+    tables_left: int
 
 
 @dataclass(frozen=True)
@@ -86,9 +85,11 @@ class Pruned:
     """What was removed.
 
     :param runs: whose state cannot be restored any more.
+    :param files: entries of logs among them.
     :param bytes: of the files.
     :param tables: in warehouses.
     :param left: targets that were left as they are, since their logs cannot be read.
+    :param tables_left: in warehouses: old tables that could not be dropped; their files stay, too.
     """
 
     runs: int
@@ -97,6 +98,43 @@ class Pruned:
     bytes: int
     tables: int
     left: Sequence[str]
+    tables_left: int
+
+
+class Warehouses:
+    """Drops tables; a warehouse that cannot be reached is not asked again.
+
+    :param access: to the warehouses that hold tables of the ledger.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._away: set[str] = set()
+        # Airflow 3.1 takes no lock where several threads ask it for connections: answers would be mixed up.
+        self._one_connection = Lock()
+
+    def drop(self, tables: Mapping[Path, TableRecord]) -> set[Path]:
+        """Drop the tables that files stand for; return the files of those that could not be."""
+        of_engine = defaultdict(list)
+        for path, record in tables.items():
+            of_engine[record.engine].append((path, record.table))
+        kept = set(tables)
+        for engine, theirs in of_engine.items():
+            with self._one_connection:
+                kept -= self._dropped(engine, theirs)
+        return kept
+
+    def _dropped(self, engine: str, tables: Sequence[tuple[Path, str]]) -> set[Path]:
+        gone: set[Path] = set()
+        if engine in self._away:
+            return gone
+        try:
+            with self._access.database(engine) as database:
+                gone.update(path for path, table in tables if _dropped(database, table))
+        except HeapBrazeError as error:
+            self._away.add(engine)
+            log.warning("Old tables in connection %s are kept until the next time: %s", engine, error)
+        return gone
 
 
 def prune(root: Path, before: datetime, access: Access) -> Pruned:
@@ -106,24 +144,32 @@ def prune(root: Path, before: datetime, access: Access) -> Pruned:
 
     :param root: folder of all ledgers; a path with pathlib's interface.
     :param access: to the warehouses that hold tables of the ledger.
+    :raises ConfigurationError: there is no ledger.
     """
+    if not storage.names(root):
+        raise ConfigurationError(
+            f"There is no ledger at {storage.uri(root)}, or nothing in it. Nothing was removed. Look at "
+            "ledger, and at [heapbraze] ledger of Airflow's configuration."
+        )
+    warehouses = Warehouses(access)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         names = [name for name in folders(root / TARGETS) if not name.startswith(".")]
         looked = dict(zip(names, pool.map(partial(_old_runs, root, before), names), strict=True))
         left = [name for name, found in looked.items() if found is None]
         targets = [found for found in looked.values() if found is not None]
-        of_targets = [*pool.map(partial(_remove_runs, access), targets)]
+        of_targets = [*pool.map(partial(_remove_runs, warehouses), targets)]
         needed = {fingerprint for target in targets for fingerprint in target.fingerprints}
         unused = [] if left else [name for name in folders(root / MATCHES) if name not in needed]
-        of_matches = [*pool.map(partial(_remove_match, root, before, access), unused)]
+        of_matches = [*pool.map(partial(_remove_match, root, before, warehouses), unused)]
     removed = [*of_targets, *of_matches]
     return Pruned(
         runs=sum(target.runs for target in targets),
-        matches=sum(bool(match.files) for match in of_matches),
+        matches=sum(match.files > 0 and not match.tables_left for match in of_matches),
         files=sum(each.files for each in removed),
         bytes=sum(each.bytes for each in removed),
         tables=sum(each.tables for each in removed),
         left=left,
+        tables_left=sum(each.tables_left for each in removed),
     )
 
 
@@ -227,65 +273,50 @@ def _files_in(folder: Path) -> Iterator[File]:
         yield from _files_in(folder / name)
 
 
-def _cut(target: OldRuns) -> None:
-    """Let a target's log begin later: nothing names what is removed after that."""
+def _cut(target: OldRuns) -> int:
+    """Let a target's log begin later: nothing names what is removed after that; return how many went."""
     before = [number for number in numbers(target.ledger.path("log")) if number < target.first]
     if before:
         target.ledger.say_pruned(target.first)
     for number in before:  # one by one: a log has no gaps
         target.ledger.path(log_name(number)).unlink(missing_ok=True)
+    return len(before)
 
 
-def _remove_runs(access: Access, target: OldRuns) -> Removed:
-    _cut(target)
+def _remove_runs(warehouses: Warehouses, target: OldRuns) -> Removed:
+    entries = _cut(target)
     folders_of_plans = [target.ledger.path(f"plans/{plan_id}") for plan_id in target.plans]
-    return _remove(target.files, folders_of_plans, access)
+    removed = _remove(target.files, folders_of_plans, warehouses)
+    return replace(removed, files=removed.files + entries)
 
 
-def _remove_match(root: Path, before: datetime, access: Access, fingerprint: str) -> Removed:
+def _remove_match(root: Path, before: datetime, warehouses: Warehouses, fingerprint: str) -> Removed:
     """Remove a match that no task has used since a moment."""
     folder = root / MATCHES / fingerprint
     files = storage.listed(folder)
     # An empty folder that is new is about to be written to.
     paths = [path for path, _ in files] or [folder]
     if all(_is_older(path, before) for path in paths):
-        return _remove(files, [folder], access)
-    return Removed(0, 0, 0)
+        return _remove(files, [folder], warehouses)
+    return Removed(0, 0, 0, 0)
 
 
-def _remove(files: Sequence[File], folders_of_theirs: Iterable[Path], access: Access) -> Removed:
+def _remove(files: Sequence[File], folders_of_theirs: Iterable[Path], warehouses: Warehouses) -> Removed:
     """Drop the tables that files stand for, and remove the files; and folders in which nothing is left."""
     tables = {path: record for path, _ in files if (record := _record_of(path)) is not None}
-    kept = _drop_tables(tables, access)
+    kept = warehouses.drop(tables)
     gone = [(path, size) for path, size in files if path not in kept]
     for path, _ in gone:
         path.unlink(missing_ok=True)
     for folder in folders_of_theirs:
         _remove_if_empty(folder)
-    return Removed(len(gone), sum(size for _, size in gone), len(tables) - len(kept))
+    return Removed(len(gone), sum(size for _, size in gone), len(tables) - len(kept), len(kept))
 
 
 def _record_of(path: Path) -> TableRecord | None:
     """Return what a file says about a table, if it stands for one."""
     may_be = path.name.endswith(SUFFIX) and path.parent.name not in OF_ATTEMPTS
     return read_record(path) if may_be else None
-
-
-def _drop_tables(tables: Mapping[Path, TableRecord], access: Access) -> set[Path]:
-    """Drop the tables that files stand for; return the files of those that could not be."""
-    of_engine = defaultdict(list)
-    for path, record in tables.items():
-        of_engine[record.engine].append((path, record.table))
-    kept = set(tables)
-    for engine, theirs in of_engine.items():
-        try:
-            with ONE_CONNECTION, access.database(engine) as database:
-                for path, table in theirs:
-                    if _dropped(database, table):
-                        kept.discard(path)
-        except HeapBrazeError as error:
-            log.warning("Old tables in connection %s are kept until the next time: %s", engine, error)
-    return kept
 
 
 def _dropped(database: Database, table: str) -> bool:

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
+from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
 from airflow_provider_heapbraze.membership.carried import load_carried
 from airflow_provider_heapbraze.membership.entries import Commit
 from airflow_provider_heapbraze.membership.holding import KEY, load_snapshot
@@ -40,11 +41,13 @@ def find_run(ledger: TargetLedger, run_id: str) -> Commit:
     found = [commit for commit in commits if run_id in commit.run_id.split("/")[1:2]]
     if found and len({commit.run_id for commit in found}) == 1:
         return found[0]
+    first = ledger.first_kept()
+    pruned = f" What came before entry {first} of its log was pruned, and is gone." if first > 1 else ""
     shown = "; ".join(f"{commit.run_id} ({commit.size:,} people)" for commit in commits[:RUNS_SHOWN])
     problem = "Several runs" if found else "No run"
     raise ConfigurationError(
-        f"{problem} of {ledger.target.folder} that ended is called {run_id}. Nothing was sent. Give one of: "
-        f"{shown or 'none has ended yet'}."
+        f"{problem} of {ledger.target.folder} that ended is called {run_id}. Nothing was sent.{pruned} "
+        f"Give one of: {shown or 'none has ended yet'}."
     )
 
 
@@ -65,7 +68,14 @@ def match_of_run(ledger: TargetLedger, commit: Commit, root: Path) -> MatchResul
     :raises LedgerDamagedError: the snapshot cannot be read.
     """
     with ledger.spaces.open() as space:
-        load_snapshot(space, ledger, commit.snapshot, commit.size, "held")
+        try:
+            load_snapshot(space, ledger, commit.snapshot, commit.size, "held")
+        except LedgerDamagedError as damage:
+            raise LedgerDamagedError(
+                f"What run {commit.run_id} left cannot be restored: {damage.what}. Nothing was sent. Restore "
+                "that from a backup, or name another run.",
+                what=damage.what,
+            ) from None
         # Other identifiers of the same people: removing one of them would remove the person.
         load_carried(space, ledger, commit, "links", NO_LINKS)
         links = f"SELECT {KEY}, {OWNER} FROM links_before"

@@ -112,15 +112,31 @@ class WarehouseSpace:
             if self._schema_is_there():
                 return  # another task was first
             raise ConfigurationError(
-                f"The schema {SCHEMA} is not in the database of connection {self.engine!r}, and cannot "
-                f"be made: {error} Create it, and let the connection's user make tables in it."
+                f"The schema {SCHEMA} is not in the database of connection {self.engine!r}, or its user has "
+                "no right on it, and it cannot be made. Nothing was sent. Create it where it is not there, "
+                "and let the connection's user use it and make tables in it, in Postgres with GRANT USAGE, "
+                f"CREATE ON SCHEMA {SCHEMA}; then clear the task. What the warehouse said: {error}"
             ) from None
 
     def clear(self) -> None:
         """Drop every table that is not kept."""
-        for table in set(self._made) - self._kept:
-            with suppress(HeapBrazeError):
+        left = []
+        for table in sorted(set(self._made) - self._kept):
+            try:
                 self._drop(table)
+            except HeapBrazeError:
+                left.append(table)
+        if left:
+            log.warning(
+                "%d tables of connection %s cannot be dropped now, and may hold members: those with %s in "
+                "their names, in the schema %s. Drop them by hand; those that begin with %s a task "
+                "that works there drops after two days.",
+                len(left),
+                self.engine,
+                self._token,
+                SCHEMA,
+                _WORK,
+            )
 
     def table(self, name: str, query: str) -> None:
         """Make a table of a query's rows, or make it anew: the query may name the table that there is."""

@@ -61,8 +61,8 @@ def _reading(found: exp.DataType | None, column: str) -> Reading:
     if found.is_type(kinds.BOOLEAN):
         return IN_A_WAREHOUSE["true or false"]
     raise ConfigurationError(
-        f"Column {column} of {QUERY} has the type {found.sql()}, whose text differs between databases. "
-        "Nothing was sent. Cast it to text, or to a whole number, in the query."
+        f"Column {column} of the members' query has the type {found.sql()}, whose text differs between "
+        "databases. Nothing was sent. Cast it to text, or to a whole number, in the query."
     )
 
 

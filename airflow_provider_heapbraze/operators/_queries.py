@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,8 +32,6 @@ T = TypeVar("T")
 ROWS_PER_CHUNK = 50_000
 # A Redshift cluster of one node refuses to give more rows to one FETCH.
 ROWS_PER_FETCH = {"postgres": ROWS_PER_CHUNK, "redshift": 1000}
-MEMBERS = "The query of SqlMembers"
-NOTHING_SENT = "Nothing was sent."
 SERVER_CURSOR = "heapbraze_members"
 
 # What a query may begin with, after comments and brackets.
@@ -67,16 +66,33 @@ def query_tag(context: Context) -> str:
     return f"airflow-provider-heapbraze {' '.join(said)}"
 
 
+@dataclass(frozen=True)
+class Failing:
+    """What may fail, in words.
+
+    :param what: it is.
+    :param kept: what became of the rest then.
+    :param mend: what to do where another try would fail, too.
+    """
+
+    what: str
+    kept: str
+    mend: str
+
+
+MEMBERS = Failing(
+    "The query of SqlMembers", "Nothing was sent.", "Mend the query or the connection, then clear the task."
+)
+
+
 @contextmanager
 def streamed(
-    conn_id: str, sql: str, tag: str, what: str = MEMBERS, kept: str = NOTHING_SENT
+    conn_id: str, sql: str, tag: str, failing: Failing = MEMBERS
 ) -> Iterator[tuple[list[str], Iterator[Chunk]]]:
     """Run a query; give its columns' names, and its rows chunk by chunk.
 
     :param conn_id: an Airflow connection whose hook is a ``DbApiHook``.
     :param tag: goes along as a comment.
-    :param what: what it is that may fail, for messages.
-    :param kept: what became of the rest then.
     :raises ConfigurationError: it is no such connection, no ``SELECT``, or the database refuses the query.
     :raises TransientError: the database cannot be reached, or is lost half-way.
     """
@@ -85,7 +101,7 @@ def streamed(
         raise _no_rows()
     # At the end: some databases drop what stands before a query. On a line of its own, as `--` may precede.
     tagged = f"{sql.rstrip().rstrip(';')}\n/* {tag} */"
-    answer = Answer(conn_id, what, kept)
+    answer = Answer(conn_id, failing)
     connection = answer.of(hook.get_conn, connecting=True)
     try:
         cursor = answer.of(partial(_cursor, hook, connection))
@@ -108,8 +124,8 @@ def hook_of(conn_id: str) -> Any:
         hook = import_module("airflow.providers.databricks.hooks.databricks_sql").DatabricksSqlHook(conn_id)
     if not isinstance(hook, DbApiHook):
         raise ConfigurationError(
-            f"Connection {conn_id!r} is no database: SqlMembers needs one whose hook is a DbApiHook, and "
-            f"{type(hook).__name__} is not. Nothing was sent."
+            f"Connection {conn_id!r} is no database: members and engines need one whose hook is a "
+            f"DbApiHook, and {type(hook).__name__} is not. Nothing was sent."
         )
     return hook
 
@@ -120,8 +136,8 @@ def _named_hook(conn_id: str) -> Any:
         return BaseHook.get_hook(conn_id)
     except AirflowNotFoundException:
         problem = (
-            f"There is no Airflow connection {conn_id!r}, which SqlMembers reads through. Nothing was sent. "
-            "Create it in Airflow, or mend conn_id in the DAG"
+            f"There is no Airflow connection {conn_id!r}, which members are read through, or whose database "
+            "is the engine. Nothing was sent. Create it in Airflow, or mend its name in the DAG"
         )
     except AirflowException:
         conn_type = BaseHook.get_connection(conn_id).conn_type
@@ -209,14 +225,11 @@ class Answer:
     """What a database answers, piece by piece; its errors become ours, and quote no row.
 
     :param conn_id: for messages.
-    :param what: what it is that may fail, for messages.
-    :param kept: what became of the rest then.
     """
 
-    def __init__(self, conn_id: str, what: str, kept: str) -> None:
+    def __init__(self, conn_id: str, failing: Failing) -> None:
         self._conn_id = conn_id
-        self._what = what
-        self._kept = kept
+        self._failing = failing
         self._rows = 0
 
     def all_of(self, chunks: Iterator[Chunk | None]) -> Iterator[Chunk]:
@@ -235,7 +248,7 @@ class Answer:
         except (HeapBrazeError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 - every driver has its own
-            place = "while connecting" if connecting else f"after {self._rows:,} rows"
+            place = " while connecting" if connecting else f" after {self._rows:,} rows" if self._rows else ""
             raised = self._error(error, place, connecting=connecting)
         raise raised  # after the driver's own is gone: it would come along as the context
 
@@ -247,10 +260,13 @@ class Answer:
         names = {base.__name__ for base in type(error).__mro__}
         lasting = state[:2] in _LASTING if state else not names.isdisjoint(_LASTING_TYPES)
         code = f", SQLSTATE {state}" if state else ""
+        again = (
+            "A retry may pass; where none does, mend the connection." if connecting else "A retry may pass."
+        )
         return (ConfigurationError if lasting else TransientError)(
-            f"{self._what} failed {place}, on connection {self._conn_id!r} "
-            f"({type(error).__name__}{code}){f': {text}' if text else ''}. {self._kept} "
-            f"{'Mend the query or the connection, then clear the task.' if lasting else 'A retry may pass.'}"
+            f"{self._failing.what} failed{place}, on connection {self._conn_id!r} "
+            f"({type(error).__name__}{code}){f': {text}' if text else ''}. {self._failing.kept} "
+            f"{self._failing.mend if lasting else again}"
             f"{'' if text else not_shown}"
         )
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze.membership.dialects import dialect_of
-from airflow_provider_heapbraze.operators._queries import Answer, close, hook_of, streamed, values
+from airflow_provider_heapbraze.operators._queries import Answer, Failing, close, hook_of, streamed, values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from airflow_provider_heapbraze.membership.dialects import Dialect
     from airflow_provider_heapbraze.membership.members import Chunk
 
-STATEMENT = "A statement in the warehouse"
-KEPT = "What had been sent by then, if anything, is recorded."
+STATEMENT = Failing(
+    "A statement in the warehouse",
+    "What had been sent by then, if anything, is recorded.",
+    "Mend the query of the members, or what the connection's user may do in its database and in the schema "
+    "heapbraze; then clear the task.",
+)
 # What answers with rows; some drivers fail when they are asked for those of another statement.
 _QUERIES = ("SELECT", "SHOW", "DESCRIBE", "WITH")
 
@@ -38,11 +42,11 @@ class AirflowDatabase:
 
     def run(self, sql: str) -> list[tuple[Any, ...]]:
         """Carry out a statement; return its rows, where it is a query."""
-        return Answer(self.conn_id, STATEMENT, KEPT).of(partial(self._run, sql))
+        return Answer(self.conn_id, STATEMENT).of(partial(self._run, sql))
 
     def read(self, query: str) -> AbstractContextManager[tuple[list[str], Iterator[Chunk]]]:
         """Run a query; give its columns' names, and its rows in chunks."""
-        return streamed(self.conn_id, query, self._tag, STATEMENT, KEPT)
+        return streamed(self.conn_id, query, self._tag, STATEMENT)
 
     def _run(self, sql: str) -> list[tuple[Any, ...]]:
         cursor = self._connection.cursor()
@@ -67,7 +71,7 @@ def opened(conn_id: str, tag: str) -> Iterator[AirflowDatabase]:
     dialect = dialect_of(hook.conn_type, conn_id)
     if hook.conn_type == "hiveserver2":
         logging.getLogger("pyhive").setLevel(logging.WARNING)  # it logs statements, with all that is in them
-    connection = Answer(conn_id, STATEMENT, KEPT).of(hook.get_conn, connecting=True)
+    connection = Answer(conn_id, STATEMENT).of(hook.get_conn, connecting=True)
     try:
         if hook.supports_autocommit:
             hook.set_autocommit(connection, autocommit=True)

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 class HeapBrazeLedgerPruneOperator(LabelledOperator):
     """Remove old runs from the ledger: their plans, snapshots, matches, and their tables in warehouses.
 
-    What the present state of a target needs stays, however old it is, and so does what undoing one of the
+    What the present state of a target needs stays, however old it is, and so does what restoring one of the
     runs that are kept needs. Reports stay, too. An older run cannot be restored any more. May run beside
-    imports, and be killed and cleared at any moment. Targets whose log cannot be read are left as they are:
-    ``heapbraze ledger check`` says what is wrong with them.
+    imports, and be killed and cleared at any moment.
 
-    Returns ``{"runs", "matches", "files", "bytes", "tables", "left"}``: what was removed, and the targets
-    that were left as they are.
+    Where a target's log cannot be read, or a table cannot be dropped, the rest is removed and the task fails.
 
-    :param keep_days: runs of so many days are kept.
+    Returns what was removed in numbers: ``{"runs", "matches", "files", "bytes", "tables"}``.
+
+    :param keep_days: runs of so many days are kept; at least 1.
     :param ledger: location of the ledger; default ``[heapbraze] ledger`` of Airflow's configuration.
     """
 

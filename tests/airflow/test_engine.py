@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
+from airflow_provider_heapbraze.ledger_check.check import check, conclusion
 from airflow_provider_heapbraze.members import FileMembers, Guards, SqlMembers
 from airflow_provider_heapbraze.operators._work import ledger as ledger_work
 from airflow_provider_heapbraze.operators.cohort import (
@@ -142,8 +143,12 @@ def test_a_table_that_is_gone_stops_the_run(warehouse, sandbox):
     tables = "SELECT table_name FROM information_schema.tables WHERE table_name LIKE 'held_%'"
     for (table,) in warehouse.server.execute(tables):
         warehouse.server.execute(f'DROP TABLE heapbraze."{table}"')
-    with pytest.raises(AirflowFailException, match=r"snapshots/.*\.json is missing or does not hold"):
+    with pytest.raises(AirflowFailException, match=r"the table heapbraze\.held_.* stands, is missing"):
         warehouse.run(PEOPLE[:11])
+    with pytest.raises(
+        AirflowFailException, match=r"What run .*night-1.* left cannot be restored: the table"
+    ):
+        warehouse.restore("night-1")
     assert warehouse.run(PEOPLE[:11], force_full=True)["size"] == 11
 
 
@@ -222,12 +227,17 @@ def test_tables_of_old_runs_are_dropped_once_their_warehouse_is_there(
     before = tables_kept(warehouse)
     with monkeypatch.context() as patched:
         patched.delenv("AIRFLOW_CONN_WAREHOUSE")
-        away = prune.execute(context(task_id="prune"))
-    assert (away["runs"], away["tables"]) == (2, 0)
+        with pytest.raises(AirflowException, match=r"Still there: tables in warehouses: 7"):
+            prune.execute(context(task_id="prune"))
     assert tables_kept(warehouse) == before
-    assert "are kept until the next time" in caplog.text
+    assert caplog.text.count("are kept until the next time") == 1
     found = prune.execute(context(task_id="prune"))
-    assert (found["runs"], found["left"]) == (0, [])
+    assert (found["runs"], found["matches"]) == (0, 2)
+    said = conclusion(check(Path(warehouse.ledger.removeprefix("file://"))))
+    assert (
+        said
+        == "Healthy: 1 record, nothing is damaged. Not looked at: tables in the warehouse of 'warehouse'."
+    )
     # Of the last run the match's three, its snapshot and that before it; and the changes of all three, since
     # removals of thirty plans may be repeated.
     assert len(tables_kept(warehouse)) == len(before) - found["tables"] == 8
@@ -245,7 +255,8 @@ def test_a_table_that_cannot_be_dropped_keeps_no_other(warehouse, monkeypatch, c
         f'DROP TABLE heapbraze."{theirs}"; CREATE VIEW heapbraze."{theirs}" AS SELECT 1 AS one'
     )
     prune = HeapBrazeLedgerPruneOperator(task_id="prune", ledger=warehouse.ledger)
-    assert prune.execute(context(task_id="prune"))["tables"] == 6
+    with pytest.raises(AirflowException, match=r"Still there: tables in warehouses: 1"):
+        prune.execute(context(task_id="prune"))
     assert f"The table {theirs} in connection warehouse is kept" in caplog.text
     warehouse.server.execute(f'DROP VIEW heapbraze."{theirs}"')
     assert prune.execute(context(task_id="prune"))["tables"] == 1

@@ -114,7 +114,9 @@ def test_the_next_night_is_exact_and_sends_only_what_changed(pruned):
 def test_runs_that_are_kept_can_be_undone_and_older_ones_are_refused(pruned):
     pruned.restore("dag/night-4/import")
     assert pruned.members() == wanted(4)
-    with pytest.raises(ConfigurationError, match="No run"):
+    with pytest.raises(
+        ConfigurationError, match=r"No run .* was pruned, and is gone\. Give one of: .*dag/night-5"
+    ):
         find_run(pruned.ledger, "dag/night-3/import")
 
 
@@ -256,7 +258,13 @@ def test_of_a_damaged_target_nothing_is_removed_nor_any_match(nightly):
 
 
 def test_a_ledger_without_a_target_is_left_alone(tmp_path):
+    (tmp_path / "sources").mkdir()
     assert prune(tmp_path, datetime.now(UTC), None).files == 0
+
+
+def test_where_there_is_no_ledger_it_says_so(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"no ledger at file:.*Nothing was removed"):
+        prune(tmp_path / "ledgre", datetime.now(UTC), None)
 
 
 def test_recovery_knows_whom_the_old_runs_had_added(pruned):
@@ -344,7 +352,7 @@ def test_an_import_of_people_of_long_ago_while_it_prunes(nightly, monkeypatch):
 
     def beside(target):
         run(5, both, other)
-        cut(target)
+        return cut(target)
 
     monkeypatch.setattr(pruning, "_cut", beside)
     prune(root_of(nightly), moment, nightly.access)
