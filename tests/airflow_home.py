@@ -188,7 +188,7 @@ class Airflow:
     def _is_up(self):
         try:
             healthy = requests.get(f"{self.url}/api/v2/monitor/health", timeout=5).ok
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):  # it takes connections before it answers
             return False
         return healthy and self.query("SELECT 1 FROM serialized_dag")
 
