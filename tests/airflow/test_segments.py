@@ -252,7 +252,8 @@ def test_a_finished_run_that_is_cleared_refreshes(refresh):
     assert refresh.run()["size"] == 4
 
 
-def test_files_in_a_bucket(refresh, bucket):
+def test_files_in_a_bucket(refresh, bucket, monkeypatch):
+    monkeypatch.setattr(arrival, "QUIET_SECONDS", 2.0)  # thirty times as long as from one file to the next
     refresh.sandbox.settings(export_users_per_file=7, export_delay=0.5)
     refresh.members(PEOPLE[:50])
     with pytest.raises(AirflowFailException, match="bucket="):
@@ -400,11 +401,11 @@ def test_the_deadline_is_absolute(refresh):
 
 
 def test_a_late_export_that_braze_still_makes_is_waited_for(refresh):
-    refresh.sandbox.settings(export_delay=0.5)
+    refresh.sandbox.settings(export_delay=1.5)
     refresh.members(PEOPLE[:5])
     with pytest.raises(AirflowException, match="is not there after"):
-        refresh.run(timeout=0.1)
-    assert refresh.run(timeout=5)["size"] == 5
+        refresh.run(timeout=0.001)
+    assert refresh.run(timeout=60)["size"] == 5
     assert refresh.sent("segment-export").count(201) == 1
 
 
@@ -419,12 +420,12 @@ def test_an_export_that_failed_is_made_again(refresh, bucket):
 
 
 def test_an_export_that_comes_late_is_taken_by_the_next_try(refresh):
-    refresh.sandbox.settings(export_delay=0.3)
+    refresh.sandbox.settings(export_delay=1.0)
     refresh.members(PEOPLE[:5])
     with pytest.raises(AirflowException, match="is not there after"):
-        refresh.run(timeout=0.1)
+        refresh.run(timeout=0.001)
     wait_for(lambda: refresh.sandbox.exports()[0]["ready"])
-    assert refresh.run(timeout=0.1)["size"] == 5
+    assert refresh.run(timeout=0.001)["size"] == 5
     assert refresh.sent("segment-export") == [201]
 
 
