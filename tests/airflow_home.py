@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing, contextmanager, suppress
+from itertools import cycle, islice
 from pathlib import Path
 
 import psutil
@@ -36,10 +37,18 @@ ALL_HAVE = {
 }
 
 
+# Below those that the kernel gives to whoever asks for any, so that none is taken before its server starts;
+# and others in each process of a test run.
+PORTS = cycle(range(12_000 + os.getpid() % 200 * 100, 12_100 + os.getpid() % 200 * 100))
+
+
 def free_port():
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return opened.getsockname()[1]
+    """Return a port that is free, and another one each time."""
+    for port in islice(PORTS, 100):
+        with socket.socket() as opened, suppress(OSError):
+            opened.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 class Airflow:
@@ -188,7 +197,7 @@ class Airflow:
     def _is_up(self):
         try:
             healthy = requests.get(f"{self.url}/api/v2/monitor/health", timeout=5).ok
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):  # it takes connections before it answers
             return False
         return healthy and self.query("SELECT 1 FROM serialized_dag")
 

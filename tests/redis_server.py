@@ -54,7 +54,7 @@ class RedisServer:
         try:
             with self.client() as client:
                 return client.ping()
-        except redis.exceptions.ConnectionError:
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
             return False
 
 

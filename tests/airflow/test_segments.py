@@ -72,6 +72,10 @@ class Refresh:
             if name in user["properties"]
         }
 
+    def not_there_yet(self, looks=1):
+        """Let so many looks find no export, however late they come."""
+        self.sandbox.faults(next=[{"endpoint": "segment-export-file", "status": 404, "count": looks}])
+
     def sent(self, endpoint):
         return [entry["status"] for entry in self.sandbox.requests() if entry["endpoint"] == endpoint]
 
@@ -226,7 +230,7 @@ def test_an_export_without_the_field_that_is_needed_is_not_taken(refresh):
     """Somebody mends alias_label and clears the task: the export that is under way has no aliases."""
     alias = {"alias_name": "private-alias-0", "alias_label": "heap"}
     refresh.sandbox.add_users([{"external_id": PEOPLE[0], "aliases": [alias]}])
-    refresh.sandbox.settings(export_delay=0.2)
+    refresh.not_there_yet()
     refresh.members(PEOPLE[:5])
     deferred(refresh.operator(deferrable=True))
     assert refresh.run(alias_label="heap")["size"] == 1
@@ -234,12 +238,13 @@ def test_an_export_without_the_field_that_is_needed_is_not_taken(refresh):
 
 
 def test_what_was_seen_to_be_there_may_have_been_another_export(refresh):
-    refresh.sandbox.settings(export_delay=0.3)
+    refresh.not_there_yet()
     refresh.members(PEOPLE[:5])
     left = deferred(refresh.operator(deferrable=True))
     event = event_of(left.trigger)
     refresh.run()  # another attempt has read it
     refresh.members(PEOPLE[:6])
+    refresh.not_there_yet()
     again = refresh.operator(deferrable=True)
     with pytest.raises(TaskDeferred):
         resumed(again, left, event)
@@ -252,7 +257,8 @@ def test_a_finished_run_that_is_cleared_refreshes(refresh):
     assert refresh.run()["size"] == 4
 
 
-def test_files_in_a_bucket(refresh, bucket):
+def test_files_in_a_bucket(refresh, bucket, monkeypatch):
+    monkeypatch.setattr(arrival, "QUIET_SECONDS", 2.0)  # thirty times as long as from one file to the next
     refresh.sandbox.settings(export_users_per_file=7, export_delay=0.5)
     refresh.members(PEOPLE[:50])
     with pytest.raises(AirflowFailException, match="bucket="):
@@ -327,7 +333,7 @@ def resumed(operator, left, event, night=None):
 
 
 def test_it_waits_without_a_worker(refresh):
-    refresh.sandbox.settings(export_delay=0.2)
+    refresh.not_there_yet()
     refresh.members(PEOPLE[:5])
     left = deferred(refresh.operator(deferrable=True))
     kept = json.dumps(left.trigger.serialize())
@@ -340,7 +346,7 @@ def test_it_waits_without_a_worker(refresh):
 
 def test_a_retry_adopts_the_export_that_is_under_way(refresh):
     """The worker died after it had asked; or the task was cleared while it waited."""
-    refresh.sandbox.settings(export_delay=0.3)
+    refresh.not_there_yet(looks=2)
     refresh.members(PEOPLE[:5])
     deferred(refresh.operator(deferrable=True))
     left = deferred(refresh.operator(deferrable=True))
@@ -349,7 +355,7 @@ def test_a_retry_adopts_the_export_that_is_under_way(refresh):
 
 
 def test_another_run_waits_for_its_turn(refresh):
-    refresh.sandbox.settings(export_delay=0.3)
+    refresh.sandbox.settings(export_delay=2.0)
     refresh.members(PEOPLE[:5])
     deferred(refresh.operator(deferrable=True))
     left = deferred(refresh.operator(deferrable=True), context("night-2", task_id="refresh"))
@@ -380,7 +386,7 @@ def test_the_trigger_outlasts_storage_that_is_away(refresh, bucket, monkeypatch,
 
 
 def test_a_triggerer_that_does_not_see_the_ledger_says_so(refresh):
-    refresh.sandbox.settings(export_delay=0.3)
+    refresh.not_there_yet()
     refresh.members(PEOPLE[:5])
     left = deferred(refresh.operator(deferrable=True))
     left.trigger.ledger = (refresh.folder / "another machine").as_uri()
@@ -400,11 +406,11 @@ def test_the_deadline_is_absolute(refresh):
 
 
 def test_a_late_export_that_braze_still_makes_is_waited_for(refresh):
-    refresh.sandbox.settings(export_delay=0.5)
+    refresh.sandbox.settings(export_delay=1.5)
     refresh.members(PEOPLE[:5])
     with pytest.raises(AirflowException, match="is not there after"):
-        refresh.run(timeout=0.1)
-    assert refresh.run(timeout=5)["size"] == 5
+        refresh.run(timeout=0.001)
+    assert refresh.run(timeout=60)["size"] == 5
     assert refresh.sent("segment-export").count(201) == 1
 
 
@@ -419,12 +425,12 @@ def test_an_export_that_failed_is_made_again(refresh, bucket):
 
 
 def test_an_export_that_comes_late_is_taken_by_the_next_try(refresh):
-    refresh.sandbox.settings(export_delay=0.3)
+    refresh.sandbox.settings(export_delay=1.0)
     refresh.members(PEOPLE[:5])
     with pytest.raises(AirflowException, match="is not there after"):
-        refresh.run(timeout=0.1)
+        refresh.run(timeout=0.001)
     wait_for(lambda: refresh.sandbox.exports()[0]["ready"])
-    assert refresh.run(timeout=0.1)["size"] == 5
+    assert refresh.run(timeout=0.001)["size"] == 5
     assert refresh.sent("segment-export") == [201]
 
 
@@ -512,7 +518,7 @@ def test_a_kill_is_heeded(refresh):
 def test_what_counts_is_when_the_members_were_read(refresh):
     """Whichever run it was for: an older export does not undo a newer one, and a newer one follows."""
     refresh.members(PEOPLE[:10])
-    refresh.sandbox.settings(export_delay=0.1)
+    refresh.not_there_yet()
     left = deferred(refresh.operator(deferrable=True), context("night-2", task_id="refresh"))
     event = event_of(left.trigger)
     time.sleep(1.1)  # the ledger's times are whole seconds

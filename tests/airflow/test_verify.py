@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -153,11 +155,22 @@ def add_by_hand(sandbox, **people):
 
 
 def test_reads_that_lag_behind_are_waited_for(verify, pipeline, sandbox):
-    sandbox.settings(read_lag=0.4)
+    sandbox.settings(read_lag=3600)
     pipeline.run(PEOPLE)
+
+    def exports():
+        return [entry["status"] for entry in sandbox.requests() if entry["endpoint"] == "segment-export"]
+
+    def catch_up():
+        while 201 not in exports():
+            time.sleep(0.01)
+        sandbox.settings(read_lag=0)
+
+    thread = threading.Thread(target=catch_up)
+    thread.start()
     assert verify(segment_id=SEGMENT, max_lag=30)["missing"] == 0
-    exports = [entry["status"] for entry in sandbox.requests() if entry["endpoint"] == "segment-export"]
-    assert len(exports) > 1, "one look was not enough"
+    thread.join()
+    assert len(exports()) > 1, "one look was not enough"
 
 
 def test_a_lag_has_a_limit(verify, pipeline, sandbox):
@@ -221,7 +234,7 @@ def test_silence_about_people_is_not_taken_for_unknown(verify, pipeline, sandbox
 def test_an_export_from_before_the_last_import_is_not_used(verify, pipeline, sandbox):
     """A look was begun, then the cohort was imported again: what was exported is not what is held now."""
     pipeline.run(PEOPLE[:50])
-    sandbox.settings(export_delay=0.3)
+    sandbox.faults(next=[{"endpoint": "segment-export-file", "status": 404}])  # it is not there yet
     with pytest.raises(TaskDeferred):
         verify(segment_id=SEGMENT, deferrable=True)
     pipeline.run(PEOPLE, context("night-2"))

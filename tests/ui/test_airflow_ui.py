@@ -29,6 +29,7 @@ def browser():
         try:
             page = opened.new_page(viewport={"width": 1400, "height": 1000})
             page.set_default_timeout(60_000)
+            expect.set_options(timeout=60_000)  # it has a default of its own, of 5 seconds
             yield page
         finally:
             opened.close()
@@ -41,7 +42,7 @@ def test_the_connection_form(running_airflow):
         row = page.get_by_role("row", name="braze_default")
         row.get_by_role("button", name="Edit Connection").click()
         form = page.get_by_role("dialog")
-        expect(form.get_by_text("REST endpoint")).to_be_visible(timeout=30_000)
+        expect(form.get_by_text("REST endpoint")).to_be_visible()
         expect(form.get_by_text("REST API key")).to_be_visible()
         form.get_by_text("Extra Fields", exact=True).click()
         for label in ("Partner API key", "Data import key", "Currents token"):
@@ -75,5 +76,5 @@ def test_a_green_run(running_airflow, heapbraze_sandbox):
     with browser() as page:
         page.goto(f"{airflow.url}/dags/heap_cohorts_to_braze/runs/seen-in-the-ui/tasks/group/cohort")
         row = page.get_by_role("row", name="cohort.import")
-        expect(row).to_contain_text("heap-cohort", timeout=30_000)
+        expect(row).to_contain_text("heap-cohort")
         expect(row).to_contain_text("Success")

@@ -195,4 +195,4 @@ def test_a_task_links_to_its_run(running_airflow, heapbraze_sandbox):
         for run_id, said in (("linked", "Held at the end"), ("linked-and-failed", "not carried out")):
             page.goto(f"{airflow.url}/dags/{DAG_ID}/runs/{run_id}/tasks/cohort.import/mapped/0/details")
             page.get_by_role("link", name="Heap and Braze report").click()
-            expect(page.get_by_text(said).first).to_be_visible(timeout=30_000)
+            expect(page.get_by_text(said).first).to_be_visible()

@@ -95,7 +95,8 @@ def test_what_there_is_is_used_as_long_as_somebody_wants_it(limit, others, conne
     began = clock.time
     times = run(clock, MemoryStore(clock, took=took), limit, 3600.0, busy + fresh, until=60.0)
     demand = sum(one.connections / one.latency for one in busy) * 3600
-    assert used(times, limit, 3600.0, since=began + 2, until=began + 60) >= 0.95 * min(1, demand / limit)
+    # Slow lanes that soon end keep a part for seconds: of the lowest limit a tenth of the first minute.
+    assert used(times, limit, 3600.0, since=began + 2, until=began + 60) >= 0.85 * min(1, demand / limit)
 
 
 def test_forty_cohorts_use_the_limit_and_small_ones_are_done_first(clock, store):

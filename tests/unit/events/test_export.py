@@ -49,6 +49,33 @@ def in_heap(sandbox):
     return Counter(event["idempotency_key"] for event in sandbox.heap_events())
 
 
+def wait_until(reached):
+    end = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < end, "it does not come"
+        time.sleep(0.02)
+
+
+def wait_for_more_than(events, sandbox):
+    wait_until(lambda: sandbox.state()["heap"]["events"] > events)
+
+
+@contextmanager
+def stopped_after(events, export, sandbox):
+    """Stop an export once more than so many events are in Heap, however long that takes."""
+
+    def stop():
+        wait_for_more_than(events, sandbox)
+        export.stop()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
 def test_every_event_arrives_once_and_the_numbers_add_up(place, heapbraze_sandbox):
     records = list(samples.numbered(2500))
     put(place, "a.avro", records[:1300], "snappy")
@@ -236,7 +263,7 @@ def test_another_run_takes_over_and_the_first_one_stops(place, heapbraze_sandbox
 
     thread = threading.Thread(target=run)
     thread.start()
-    time.sleep(0.8)
+    wait_for_more_than(0, heapbraze_sandbox)
     place.run("run-2")
     thread.join(30)
     assert "Run run-2 took" in outcome[0]
@@ -249,8 +276,8 @@ def test_a_kill_records_what_was_accepted(place, heapbraze_sandbox):
     put(place, "a.avro", records)
     place.limits = EventLimits(1000, 1000, 1.0)
     export = place.open()
-    threading.Timer(0.5, export.stop).start()
-    with pytest.raises(InterruptedCallError, match="sent; all that is recorded, and a re-run goes on"):
+    said = "sent; all that is recorded, and a re-run goes on"
+    with stopped_after(0, export, heapbraze_sandbox), pytest.raises(InterruptedCallError, match=said):
         export.run()
     assert 0 < heapbraze_sandbox.state()["heap"]["events"] < 4000
     place.run()
@@ -304,10 +331,9 @@ def test_commits_in_the_middle_of_a_run_change_nothing(place, heapbraze_sandbox,
     heapbraze_sandbox.settings(limits={"heap": plenty, "heap_identity": plenty})
     place.limits = EventLimits(1000, 1000, 0.5)
     put(place, "a.avro", samples.numbered(6000))
-    for seconds in (0.4, 0.8):
+    for events in (0, 2000):
         export = place.open()
-        threading.Timer(seconds, export.stop).start()
-        with pytest.raises(InterruptedCallError):
+        with stopped_after(events, export, heapbraze_sandbox), pytest.raises(InterruptedCallError):
             export.run()
     report = place.run()
     assert report["events"] == report["sent"] == 6000
@@ -320,21 +346,27 @@ def test_files_that_come_while_only_a_hot_identity_waits_are_not_held_back(
     place, heapbraze_sandbox, monkeypatch
 ):
     monkeypatch.setattr("airflow_provider_heapbraze.events.export.LIST_SECONDS", 0.3)
-    place.limits = EventLimits(2000, 50, 0.5)
+    place.limits = EventLimits(2000, 50, 600.0)
     hot = list(samples.numbered(400, hot="hot-private-person", share=1.0))
     put(place, "a.avro", hot)
     others = list(samples.numbered(500, start=1000))
-    thread = threading.Timer(1.0, put, args=(place, "b.avro", others))
-    thread.start()
     export = place.open()
-    runner = threading.Thread(target=export.run)
+
+    def run():
+        with pytest.raises(InterruptedCallError):
+            export.run()
+
+    runner = threading.Thread(target=run)
     runner.start()
-    until = time.monotonic() + 20
-    while not ids(others) <= set(in_heap(heapbraze_sandbox)) and time.monotonic() < until:
-        time.sleep(0.1)
+    wait_for_more_than(49, heapbraze_sandbox)
+    put(place, "b.avro", others)
+    wait_until(lambda: ids(others) <= set(in_heap(heapbraze_sandbox)))
     hot_ones_then = len(ids(hot) & set(in_heap(heapbraze_sandbox)))
-    runner.join(60)
-    assert hot_ones_then < 400, "they went while the hot one still waited"
+    export.stop()
+    runner.join()
+    assert hot_ones_then == 50, "they went while the hot one still waited"
+    place.limits = EventLimits(2000, 1000, 0.5)
+    place.run()
     assert heapbraze_sandbox.heap_sends() == {1: 900}
 
 

@@ -82,14 +82,14 @@ class Sending:
     def collect_all(self):
         whole = Answered()
         while not self.sender.is_idle:
-            answered = self.sender.collect(5)
+            answered = self.sender.collect(60)
             whole.accepted += answered.accepted
             whole.refused += answered.refused
         return whole
 
     def wait_for_all(self):
         """Wait until every answer is there, and take none."""
-        concurrent.futures.wait(self.sender._under_way, timeout=10)
+        concurrent.futures.wait(self.sender._under_way, timeout=60)
 
 
 def key(number):
@@ -149,7 +149,7 @@ def test_what_is_accepted_comes_back(sending, heapbraze_sandbox):
 
 def test_it_is_busy_and_idle(server, make_sending):
     sending, hold = make_sending(server.url, connections=2), threading.Event()
-    server.before_answer = lambda: hold.wait(10)
+    server.before_answer = lambda: hold.wait(60)
     seen = []
     for number in range(3):
         seen.append((sending.sender.is_idle, sending.sender.is_busy))
@@ -163,13 +163,13 @@ def test_it_is_busy_and_idle(server, make_sending):
 
 def test_it_waits_no_longer_than_it_is_told(server, one_by_one):
     hold = threading.Event()
-    server.before_answer = lambda: hold.wait(10)
+    server.before_answer = lambda: hold.wait(60)
     one_by_one.send(one_by_one.events(0, 1))
     started = time.monotonic()
     assert one_by_one.sender.collect(0.05) == Answered()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 30
     hold.set()
-    assert rows(one_by_one.sender.collect(10).accepted) == [0]
+    assert rows(one_by_one.sender.collect(60).accepted) == [0]
 
 
 @pytest.mark.parametrize("bad", [{0}, {31}, {3, 4, 20}, set(range(16))])
@@ -284,11 +284,11 @@ def test_refused_events_are_held_until_another_is_accepted(sending, heapbraze_sa
 def test_an_error_surfaces_and_later_answers_are_still_returned(server, one_by_one, status, error):
     hold = threading.Event()
     server.script(*[Reply(status)] * (3 if status == 503 else 1))
-    server.before_answer = lambda: hold.wait(10) if len(server.recorded[-1].body["events"]) == 3 else None
+    server.before_answer = lambda: hold.wait(60) if len(server.recorded[-1].body["events"]) == 3 else None
     one_by_one.send(one_by_one.events(0, 2))
     one_by_one.send(one_by_one.events(2, 5))
     with pytest.raises(error):
-        one_by_one.sender.collect(10)
+        one_by_one.sender.collect(60)
     while len(server.recorded[-1].body["events"]) != 3:
         time.sleep(0.01)  # what is not under way yet would not be sent any more
     hold.set()
@@ -325,12 +325,12 @@ def test_an_answer_that_comes_while_others_are_collected_is_not_lost(server, one
         one_by_one.wait_for_all()
         return accepted
 
-    server.before_answer = lambda: hold.wait(10)
+    server.before_answer = lambda: hold.wait(60)
     one_by_one.send(one_by_one.events(0, 2))
     monkeypatch.setattr(one_by_one.sender, "arrived", arrived_and_one_more)
     accepted = one_by_one.sender.collect(0).accepted
     hold.set()
-    accepted += one_by_one.sender.collect(10).accepted
+    accepted += one_by_one.sender.collect(60).accepted
     assert rows(accepted) == [0, 1]
 
 
@@ -357,11 +357,11 @@ def assert_stops_soon(sending):
     with pytest.raises(InterruptedCallError):
         sending.collect_all()
     sending.sender.close()
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 30
 
 
 def until(reached):
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not reached():
         assert time.monotonic() < end
         time.sleep(0.005)
@@ -371,13 +371,13 @@ def test_nothing_is_sent_after_a_stop(server, one_by_one):
     one_by_one.sender.stop()
     one_by_one.send(one_by_one.events(0, 2))
     with pytest.raises(InterruptedCallError, match="a re-run sends only the rest"):
-        one_by_one.sender.collect(10)
+        one_by_one.sender.collect(60)
     assert server.recorded == []
 
 
 def test_what_was_under_way_at_a_stop_is_waited_for(server, one_by_one):
     hold = threading.Event()
-    server.before_answer = lambda: hold.wait(10)
+    server.before_answer = lambda: hold.wait(60)
     for first in (0, 2):
         one_by_one.send(one_by_one.events(first, first + 2))
     until(lambda: server.recorded)

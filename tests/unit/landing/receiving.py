@@ -172,7 +172,13 @@ def wait_until(done):
 def server_of(app):
     return uvicorn.Server(
         uvicorn.Config(
-            app, ws="none", lifespan="off", access_log=False, log_config=None, timeout_graceful_shutdown=5
+            app,
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            timeout_keep_alive=3_600,  # a test that comes late finds its connection open
+            timeout_graceful_shutdown=5,
         )
     )
 

@@ -11,6 +11,17 @@ def people(numbers):
     return [f"user-{number}" for number in numbers]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def logging_is_set_up():
+    """Import Airflow before a test's output is looked at.
+
+    It sets up logging for the whole process: to what the output is then, in all later tests, too.
+    """
+    from airflow_provider_heapbraze.locations import configured_ledger
+
+    configured_ledger()
+
+
 @pytest.fixture
 def nightly(heapbraze_sandbox, tmp_path):
     """Give a target with one finished run."""

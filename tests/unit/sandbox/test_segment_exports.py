@@ -372,16 +372,20 @@ def test_a_bucket_that_takes_no_files_ends_the_export(caller, heapbraze_sandbox,
 
 
 def test_a_reset_ends_what_runs(caller, heapbraze_sandbox, tmp_path):
-    heapbraze_sandbox.add_users(count=1)
-    heapbraze_sandbox.settings(export_folder=str(tmp_path), export_delay=0.2)
-    caller.add("user-0")
+    heapbraze_sandbox.add_users(count=100)
+    # A file every 20 milliseconds, for longer than it takes to come to the reset.
+    heapbraze_sandbox.settings(export_folder=str(tmp_path), export_delay=2.0, export_users_per_file=1)
+    caller.add(*(f"user-{number}" for number in range(100)))
     caller.export()
+    until(lambda: list(tmp_path.rglob("*.zip")))
 
     heapbraze_sandbox.reset()
 
     assert heapbraze_sandbox.exports() == []
+    there = set(tmp_path.rglob("*.zip"))
     time.sleep(0.3)
-    assert list(tmp_path.iterdir()) == []
+    assert set(tmp_path.rglob("*.zip")) == there
+    assert len(there) < 100
 
 
 def test_in_a_world_that_has_ended_nothing_is_delivered(tmp_path):
