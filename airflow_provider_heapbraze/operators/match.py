@@ -81,9 +81,10 @@ class HeapUserMatchOperator(HeapBrazeOperator):
         self.flow = self.flow.counted(result.counts["members"], result.counts["matched"])
         counts, taken_at = result.counts, result.taken_at.isoformat(timespec="seconds")
         self.log.info(
-            "%s members as of %s: %s matched, %s duplicates, unmatched: %s",
+            "%s members as of %s%s: %s matched, %s duplicates, unmatched: %s",
             f"{counts['members']:,}",
             taken_at,
+            f", matched in the warehouse of connection {result.engine}" if result.engine else "",
             f"{counts['matched']:,}",
             f"{counts['duplicates']:,}",
             counts["unmatched"] or "none",

@@ -247,10 +247,11 @@ def test_tables_of_old_runs_are_dropped_once_their_warehouse_is_there(
 
 
 def test_a_table_that_cannot_be_dropped_keeps_no_other(warehouse, monkeypatch, caplog):
-    for night in range(3):
+    warehouse.run(PEOPLE[:10])
+    (theirs,) = (name for name in tables_kept(warehouse) if name.startswith("unmatched_"))
+    for night in (1, 2):
         warehouse.run(PEOPLE[night : night + 10])
     monkeypatch.setattr(ledger_work, "datetime", NextYear)
-    (theirs, *_) = sorted(name for name in tables_kept(warehouse) if name.startswith("unmatched_"))
     warehouse.server.execute(
         f'DROP TABLE heapbraze."{theirs}"; CREATE VIEW heapbraze."{theirs}" AS SELECT 1 AS one'
     )
