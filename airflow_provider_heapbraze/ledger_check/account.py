@@ -56,7 +56,7 @@ class Account:
     :param planned: changes of the open plan; None where there is none.
     :param settled: how many of them have an answer.
     :param waiting: None where no plan waits.
-    :param warehouse: the connection whose warehouse has its snapshot, which nobody looks at here; or empty.
+    :param warehouses: the connections of those that have tables of it, which nobody looks at here.
     :param next: what happens next with what is unfinished.
     """
 
@@ -69,7 +69,7 @@ class Account:
     planned: int | None = None
     settled: int | None = None
     waiting: WaitingPlan | None = None
-    warehouse: str = ""
+    warehouses: set[str] = field(default_factory=set)
     next: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 

@@ -37,13 +37,7 @@ def check(root: Path, *, deep: bool = False) -> list[Account]:
     :returns: what was found out about each, in the order of their names.
     :raises ConfigurationError: there is no ledger.
     """
-    there = folders(root)
-    if not set(GROUPS) & set(there):
-        raise ConfigurationError(
-            f"There is no ledger at {storage.uri(root)}: it has none of the folders {', '.join(GROUPS)}. "
-            "Give the location that the operators have as ledger=, or Airflow's configuration as [heapbraze] "
-            "ledger."
-        )
+    must_be_a_ledger(root)
     looks: list[Callable[[], Account]] = [
         *(partial(targets.check_target, root, name, deep=deep) for name in _names(root, targets.GROUP)),
         *(partial(sources.check_source, root, name, deep=deep) for name in _names(root, sources.GROUP)),
@@ -54,6 +48,19 @@ def check(root: Path, *, deep: bool = False) -> list[Account]:
     ]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(lambda look: look(), looks))
+
+
+def must_be_a_ledger(root: Path) -> None:
+    """Make sure that there is a ledger.
+
+    :raises ConfigurationError: there is none.
+    """
+    if not set(GROUPS) & set(folders(root)):
+        raise ConfigurationError(
+            f"There is no ledger at {storage.uri(root)}: it has none of the folders {', '.join(GROUPS)}. "
+            "Give the location that the operators have as ledger=, or Airflow's configuration as [heapbraze] "
+            "ledger."
+        )
 
 
 def _names(root: Path, group: str) -> list[str]:
@@ -82,7 +89,7 @@ def conclusion(accounts: Iterable[Account]) -> str:
     waiting = sum(account.state == WAITS for account in accounts)
     open_ones = f" {unfinished:,} unfinished." if unfinished else ""
     open_ones += f" {waiting:,} with a plan that waits." if waiting else ""
-    if warehouses := sorted({account.warehouse for account in accounts} - {""}):
+    if warehouses := sorted({name for account in accounts for name in account.warehouses}):
         open_ones += f" Not looked at: tables in the warehouse of {', '.join(map(repr, warehouses))}."
     if damaged:
         found = sum(len(account.findings) for account in damaged)
@@ -136,6 +143,7 @@ def as_record(accounts: Iterable[Account]) -> list[dict[str, Any]]:
             **vars(account),
             "at": account.at.isoformat(timespec="seconds") if account.at else None,
             "state": account.state,
+            "warehouses": sorted(account.warehouses),
             "waiting": vars(account.waiting) if account.waiting else None,
             "next": account.all_next,
             "findings": [vars(finding) for finding in account.findings],

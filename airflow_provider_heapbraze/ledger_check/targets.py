@@ -124,7 +124,7 @@ def _entry(ledger: TargetLedger, number: int) -> Entry | Abandon | None:
 
 
 def _check_commit(ledger: TargetLedger, account: Account, commit: Commit, *, every_row: bool) -> None:
-    account.size, account.warehouse = commit.size, _warehouse_of(ledger, commit.snapshot)
+    account.size = commit.size
     _check_table(ledger, account, commit.snapshot, commit.size, every_row=every_row)
     _check_carried(ledger, account, commit, every_row=every_row)
     try:
@@ -147,7 +147,6 @@ def _check_open_plan(
 ) -> None:
     settled = ledger.settled(plan.plan_id)
     account.size, account.planned, account.settled = plan.held, plan.rows, settled.rows
-    account.warehouse = _warehouse_of(ledger, plan.base)
     _check_table(ledger, account, plan.base, plan.held, every_row=every_row)
     _check_table(ledger, account, plan.changes, plan.rows, every_row=every_row, digest=plan.digest)
     _check_carried(ledger, account, plan, every_row=every_row)
@@ -157,16 +156,17 @@ def _check_open_plan(
         _check_match(root, account, plan, every_row=every_row)
 
 
-def _warehouse_of(ledger: TargetLedger, snapshot: str | None) -> str:
-    """Return the connection whose warehouse has a snapshot; empty where it is a file, or damaged."""
-    record = read_record(ledger.path(snapshot)) if snapshot and snapshot.endswith(SUFFIX) else None
-    return record.engine if record else ""
+def _rows_in(account: Account, path: Path, *, every_row: bool, expected: str = "") -> int | None:
+    """Count the rows of a table; of one in a warehouse, as they are written down, and note where it is."""
+    if path.suffix == SUFFIX and (record := read_record(path)):
+        account.warehouses.add(record.engine)
+    return rows_in(path, every_row=every_row, expected=expected)
 
 
 def _check_carried(ledger: TargetLedger, account: Account, entry: Entry, *, every_row: bool) -> None:
     """Look whether what a run hands on to the next one is there."""
     for file in entry.memory.carried.values():
-        if rows_in(ledger.path(file), every_row=every_row) is None:
+        if _rows_in(account, ledger.path(file), every_row=every_row) is None:
             account.find_damage(ledger, ledger.damaged(f"{file} is missing or cannot be read"))
 
 
@@ -189,7 +189,7 @@ def _check_table(
     digest: str = "",
 ) -> None:
     """Look whether a file has as many rows as its entry says; None stands for nobody."""
-    there = 0 if name is None else rows_in(ledger.path(name), every_row=every_row, expected=digest)
+    there = 0 if name is None else _rows_in(account, ledger.path(name), every_row=every_row, expected=digest)
     if there is None:
         account.find_damage(ledger, ledger.damaged(f"{name} is missing or cannot be read"))
     elif there != rows:
@@ -228,7 +228,7 @@ def _check_match(root: Path, account: Account, plan: Plan, *, every_row: bool) -
     whole = False
     if match is not None:
         rows = {
-            name: rows_in(folder / name, every_row=every_row, expected=digest)
+            name: _rows_in(account, folder / name, every_row=every_row, expected=digest)
             for name, digest in match.digests.items()
         }
         matched = rows.get(match.file_of(IDENTIFIERS) or "")
@@ -275,7 +275,7 @@ def _check_old_plan(ledger: TargetLedger, account: Account, plan: Plan) -> None:
 def _check_old_table(
     ledger: TargetLedger, account: Account, name: str | None, rows: int, run_id: str, *, digest: str = ""
 ) -> None:
-    there = 0 if name is None else rows_in(ledger.path(name), every_row=True, expected=digest)
+    there = 0 if name is None else _rows_in(account, ledger.path(name), every_row=True, expected=digest)
     if there != rows:
         said = "is missing or cannot be read" if there is None else f"has {there:,} rows, not {rows:,}"
         account.find(f"{name or 'no snapshot'} {said}", _only_for_undo(f"run {run_id}"))

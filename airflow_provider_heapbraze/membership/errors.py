@@ -6,7 +6,7 @@
     ├── GuardBreachedError    a guard stopped the plan before anything was sent
     └── StalePlanError        the target moved on since the plan was made
     TransientError
-    └── PruningUnfinishedError  something that is old could not be removed
+    └── PruningUnfinishedError  old tables could not be dropped
 """
 
 from __future__ import annotations
@@ -35,4 +35,4 @@ class StalePlanError(PermanentError):
 
 
 class PruningUnfinishedError(TransientError):
-    """Something that is old could not be removed from the ledger, or from a warehouse; the rest was."""
+    """Old tables could not be dropped from a warehouse; all else that is old was removed."""

@@ -265,7 +265,7 @@ def _keep(
     fingerprint = _fingerprint(space, matcher.roles if matcher else (), counts)
     folder = match_folder(ledger, fingerprint)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    # Before the look: what is old may be pruned at this moment, and goes by it.
+    # Before the look: pruning that begins after this leaves what is there.
     storage.write(folder / USED, now.encode())
     if not _is_kept(space, folder):
         digests = {}

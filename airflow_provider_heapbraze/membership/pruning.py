@@ -144,13 +144,7 @@ def prune(root: Path, before: datetime, access: Access) -> Pruned:
 
     :param root: folder of all ledgers; a path with pathlib's interface.
     :param access: to the warehouses that hold tables of the ledger.
-    :raises ConfigurationError: there is no ledger.
     """
-    if not storage.names(root):
-        raise ConfigurationError(
-            f"There is no ledger at {storage.uri(root)}, or nothing in it. Nothing was removed. Look at "
-            "ledger, and at [heapbraze] ledger of Airflow's configuration."
-        )
     warehouses = Warehouses(access)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         names = [name for name in folders(root / TARGETS) if not name.startswith(".")]
@@ -178,7 +172,7 @@ def _old_runs(root: Path, before: datetime, name: str) -> OldRuns | None:
     ledger = found_target(root, name)
     try:
         last = ledger.last()
-        entries = [ledger.entry(number) for number in ledger.log_numbers()]
+        entries = _entries(ledger, before.timestamp())
     except LedgerDamagedError as damage:
         log.warning("%s is left as it is: %s", name, damage)
         return None
@@ -198,9 +192,34 @@ def _old_runs(root: Path, before: datetime, name: str) -> OldRuns | None:
     )
 
 
+def _entries(ledger: TargetLedger, before: float) -> list[Entry | Abandon]:
+    """Read the log, without entries that cannot be read and are surely old: they are to go.
+
+    :param before: what is older is old, UTC epoch seconds.
+    :raises LedgerDamagedError: an entry cannot be read, and may be needed.
+    """
+    entries: list[Entry | Abandon] = []
+    damaged: dict[int, LedgerDamagedError] = {}
+    for number in ledger.log_numbers():
+        try:
+            entries.append(ledger.entry(number))
+        except LedgerDamagedError as damage:
+            damaged[number] = damage
+    newest_old = max((plan.number for plan in _plans(entries) if plan.opened_at < before), default=0)
+    first = min(_first_to_keep(entries, before), newest_old)
+    needed = [number for number in damaged if number >= first]
+    if needed:
+        raise damaged[needed[0]]
+    return entries
+
+
+def _plans(entries: Iterable[Entry | Abandon]) -> list[Plan]:
+    return [entry for entry in entries if isinstance(entry, Plan)]
+
+
 def _first_to_keep(entries: Sequence[Entry | Abandon], before: float) -> int:
     """Return the number of the plan that the log is to begin with; 1 where nothing is to go."""
-    plans = {entry.plan_id: entry for entry in entries if isinstance(entry, Plan)}
+    plans = {plan.plan_id: plan for plan in _plans(entries)}
     commits = [entry for entry in entries if isinstance(entry, Commit)]
     if not commits:
         return 1

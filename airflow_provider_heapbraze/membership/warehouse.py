@@ -113,7 +113,7 @@ class WarehouseSpace:
                 return  # another task was first
             raise ConfigurationError(
                 f"The schema {SCHEMA} is not in the database of connection {self.engine!r}, or its user has "
-                "no right on it, and it cannot be made. Nothing was sent. Create it where it is not there, "
+                "no right on it, and it cannot be made. Create it where it is not there, "
                 "and let the connection's user use it and make tables in it, in Postgres with GRANT USAGE, "
                 f"CREATE ON SCHEMA {SCHEMA}; then clear the task. What the warehouse said: {error}"
             ) from None
@@ -128,13 +128,12 @@ class WarehouseSpace:
                 left.append(table)
         if left:
             log.warning(
-                "%d tables of connection %s cannot be dropped now, and may hold members: those with %s in "
-                "their names, in the schema %s. Drop them by hand; those that begin with %s a task "
-                "that works there drops after two days.",
-                len(left),
+                "These tables of connection %s cannot be dropped now, and may hold members; drop them, and "
+                "no others, from the schema %s: %s. (A task that works there drops those that begin with %s "
+                "after two days.)",
                 self.engine,
-                self._token,
                 SCHEMA,
+                ", ".join(left),
                 _WORK,
             )
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_heapbraze.operators._work import ledger as ledger_work
 from airflow_provider_heapbraze.operators.ledger import HeapBrazeLedgerPruneOperator
@@ -58,10 +58,15 @@ def test_what_cannot_be_read_fails_the_task_once_the_rest_is_gone(nights):
     (root / "targets" / "broken" / "log").mkdir(parents=True)
     (root / "targets" / "broken" / "log" / "00000001.json").write_text("{")
     before = files(nights)
-    with pytest.raises(AirflowException, match=r"what is old of broken, and all matches.*--deep") as caught:
+    with pytest.raises(AirflowFailException, match=r"what is old of broken, and all matches.*--deep"):
         pruned(nights, keep_days=59)
-    assert not isinstance(caught.value, AirflowFailException)
     assert len(files(nights)) < len(before)
+
+
+def test_where_there_is_no_ledger_it_says_so(nights, tmp_path):
+    nights.ledger = tmp_path.as_uri()
+    with pytest.raises(AirflowFailException, match="There is no ledger at"):
+        pruned(nights)
 
 
 @pytest.mark.parametrize("days", [0, -1, "", "soon", 1.5, None, 800_000, 10**9])

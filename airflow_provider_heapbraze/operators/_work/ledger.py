@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_heapbraze.clients.errors import ConfigurationError
+from airflow_provider_heapbraze.ledger_check.check import must_be_a_ledger
+from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
 from airflow_provider_heapbraze.locations import ledger_root
 from airflow_provider_heapbraze.membership.errors import PruningUnfinishedError
 from airflow_provider_heapbraze.membership.pruning import prune
@@ -23,9 +25,12 @@ def prune_ledger(operator: HeapBrazeLedgerPruneOperator, context: Context) -> di
     """Remove what is old, and return what was removed in numbers."""
     with airflow_errors():
         root = ledger_root(operator.ledger)
+        must_be_a_ledger(root)
         pruned = prune(root, _days_ago(operator.keep_days), AirflowAccess(root, context))
         _show(operator, pruned)
-        if pruned.left or pruned.tables_left:
+        if pruned.left:
+            raise LedgerDamagedError(_about(pruned))
+        if pruned.tables_left:
             raise PruningUnfinishedError(_about(pruned))
     return {name: getattr(pruned, name) for name in ("runs", "matches", "files", "bytes", "tables")}
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from airflow_provider_heapbraze.clients.errors import ConfigurationError
+from airflow_provider_heapbraze.clients.errors import ConfigurationError, TransientError
 from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError
 from airflow_provider_heapbraze.membership.entries import Target, Unknown
 from airflow_provider_heapbraze.membership.identity import IdentityMapping
@@ -107,6 +107,22 @@ def test_two_tasks_that_write_the_same_match(elsewhere, tmp_path, monkeypatch):
     monkeypatch.setattr(WarehouseSpace, "keep", keep)
     once()
     assert next_plan(elsewhere, tmp_path, "warehouse").adds == len(SOME)
+
+
+def test_tables_that_cannot_be_dropped_are_named_and_no_others(elsewhere, tmp_path, monkeypatch, caplog):
+    def refuse(_, table):
+        raise TransientError("lost")
+
+    with monkeypatch.context() as lost:
+        lost.setattr(WarehouseSpace, "_drop", refuse)
+        run(EVERYBODY, 0, tmp_path / "ledger", elsewhere, "warehouse", tmp_path)
+    warnings = [record for record in caplog.records if "cannot be dropped now" in record.getMessage()]
+    named = {name for record in warnings for name in record.args[2].split(", ")}
+    assert named < {*tables_of(elsewhere.server)}
+    assert {name for name in tables_of(elsewhere.server) if name.startswith("work_")} <= named
+    for name in named:
+        elsewhere.server.execute(f'DROP TABLE heapbraze."{name}"')
+    assert next_plan(elsewhere, tmp_path, "warehouse").adds == 0
 
 
 def test_the_schema_is_made_by_several_at_once(elsewhere, tmp_path, postgres):

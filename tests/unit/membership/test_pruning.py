@@ -21,7 +21,7 @@ from airflow_provider_heapbraze import ledger_folder
 from airflow_provider_heapbraze.clients.errors import ConfigurationError, HeapBrazeError
 from airflow_provider_heapbraze.clients.transport import RetryPolicy
 from airflow_provider_heapbraze.ledger_check.check import check
-from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, PlaceLostError
+from airflow_provider_heapbraze.ledger_folder import LedgerDamagedError, PlaceLostError, log_name
 from airflow_provider_heapbraze.membership import pruning, sync
 from airflow_provider_heapbraze.membership.attempts import begin_attempt
 from airflow_provider_heapbraze.membership.damping import Damping
@@ -250,21 +250,33 @@ def test_a_match_that_is_not_imported_yet_stays(nightly):
 
 def test_of_a_damaged_target_nothing_is_removed_nor_any_match(nightly):
     let_nights_pass(nightly)
-    nightly.ledger.path("log/00000004.json").write_bytes(b"{")
+    nightly.ledger.path(log_name(2 * NIGHTS - 1)).write_bytes(b"{")
     before = files_of(root_of(nightly))
     found = prune(root_of(nightly), datetime.now(UTC), nightly.access)
     assert found.left == [nightly.ledger.folder.name]
     assert files_of(root_of(nightly)) == before
 
 
+def test_an_old_entry_that_cannot_be_read_goes_with_the_others(nightly):
+    let_nights_pass(nightly)
+    nightly.ledger.path(log_name(4)).write_bytes(b"{")
+    found = prune(root_of(nightly), datetime.now(UTC), nightly.access)
+    assert (found.left, nightly.ledger.log_numbers()) == ([], [2 * NIGHTS - 1, 2 * NIGHTS])
+    assert findings(nightly) == []
+    nightly.run(sorted(wanted(6)), "dag/night-6/import")
+    assert nightly.members() == wanted(6)
+
+
+def test_a_young_entry_that_cannot_be_read_stays(nightly):
+    moments = let_nights_pass(nightly)
+    nightly.ledger.path(log_name(4)).write_bytes(b"{")
+    found = prune(root_of(nightly), moments[0], nightly.access)
+    assert (found.left, found.files) == ([nightly.ledger.folder.name], 0)
+
+
 def test_a_ledger_without_a_target_is_left_alone(tmp_path):
     (tmp_path / "sources").mkdir()
     assert prune(tmp_path, datetime.now(UTC), None).files == 0
-
-
-def test_where_there_is_no_ledger_it_says_so(tmp_path):
-    with pytest.raises(ConfigurationError, match=r"no ledger at file:.*Nothing was removed"):
-        prune(tmp_path / "ledgre", datetime.now(UTC), None)
 
 
 def test_recovery_knows_whom_the_old_runs_had_added(pruned):
