@@ -198,8 +198,8 @@ class RedisStore:
 POSTGRES_TABLE = """
     CREATE UNLOGGED TABLE IF NOT EXISTS heapbraze_budget (name text PRIMARY KEY, document text NOT NULL)
 """
-# What Postgres says where two make the table at the same moment.
-MADE_BY_ANOTHER = {"23505", "42P07"}
+# What Postgres says where two make the table at the same moment: of a name, of a type, or of the table.
+MADE_BY_ANOTHER = {"23505", "42710", "42P07"}
 POSTGRES_READ = """
     SELECT document, extract(epoch FROM clock_timestamp())::float8
     FROM (SELECT) AS one LEFT JOIN heapbraze_budget ON name = %s
